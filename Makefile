@@ -1,0 +1,25 @@
+# make demo: from nothing to a submission on a sample. make test: the tests. Both set up .venv.
+# Another Python (3.10 to 3.13): make PYTHON=python3.12 demo
+PYTHON ?= python3
+BIN := .venv/bin
+SAMPLE := data/sample
+RUN := save/sample
+
+.PHONY: demo test lint install
+demo: install
+	$(BIN)/hm_concat sample $(SAMPLE)
+	$(BIN)/mmf_run config=projects/concat/sample.yaml run_type=train_val
+	$(BIN)/mmf_predict config=projects/concat/sample.yaml
+	@echo
+	$(BIN)/hm_concat check $(RUN)/submission.csv --data $(SAMPLE) --truth $(SAMPLE)/test_truth.csv
+	@echo "The submission is $(RUN)/submission.csv, the log $(RUN)/train.log, the model $(RUN)/best.ckpt."
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+install:
+	@$(PYTHON) tools/install.py

@@ -1,0 +1,26 @@
+"""What unmodified MMF 1.0.0rc10 needs on today's Python, in one module.
+
+MMF imports ``demjson`` before it does anything, and that package (2.2.4) cannot be built
+with any setuptools since 58. This module stands in its place, so it also is the first code
+of ours to run in ``mmf_run`` and ``mmf_predict``. MMF's main branch needs none of it.
+"""
+
+import collections
+import collections.abc
+import warnings
+
+# MMF's `--config_override` calls demjson.decode; demjson3 has the same interface.
+from demjson3 import decode, encode  # noqa: F401
+
+# MMF's logger asks for collections.Mapping, which Python 3.10 moved to collections.abc.
+collections.Mapping = collections.abc.Mapping
+
+# Not one of these tells the user of a command anything: they are about MMF's own code.
+for message in (
+    r"cfg\.pretty\(\) is deprecated",  # omegaconf 2.0, each time MMF prints a config
+    r"invalid escape sequence",  # transformers 2.3.0, when Python first compiles it
+    r"pkg_resources is deprecated",  # setuptools 67+, imported by MMF's dependencies
+    r"Device specified is 'cuda' but cuda is not present",  # MMF's default device on a CPU
+    r"No type for scheduler specified",  # MMF asks, although lr_scheduler is off
+):
+    warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,91 @@
+"""Checkpoints that cannot be half written, half loaded, or taken for another run's.
+
+A checkpoint is a dict of tensors and plain Python values, saved with `torch.save`. Keys: "model"
+(state dict), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
+the text model, or None), and what the trainer needs to resume.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.files import replacing
+
+# What a run leaves in `env.save_dir`: prediction needs nothing else.
+BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
+# Where the checkpoints of an earlier run in the same folder go.
+PREVIOUS = "previous"
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write ``state`` so that ``path`` always holds a whole checkpoint, the old or the new one."""
+    try:
+        with replacing(path) as temporary:
+            torch.save(dict(state), temporary)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise InputError(
+            f"{path}: the checkpoint could not be written ({str(error).splitlines()[0]}). The "
+            "last one is untouched. Free some space and go on with checkpoint.resume=true."
+        ) from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, without running any code that it may contain.
+
+    Raises:
+        InputError: no such file, a torn one, a pickle with more than tensors and plain values, or
+            one without model weights.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive or pickle can fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: not a checkpoint that can be loaded safely; it is torn, or holds more than "
+            f"tensors and plain values ({reason})."
+        ) from None
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise InputError(
+            f"{path}: a checkpoint has the weights under the key 'model'; this has not."
+        )
+    return state
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Fill ``model`` from a state dict, all of it and nothing else.
+
+    Raises:
+        InputError: lists the missing, unexpected and differently shaped keys.
+    """
+    own = model.state_dict()
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, the model's {tuple(own[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise InputError(
+            f"{source}: these are the weights of another model.\n  "
+            + "\n  ".join(problems[:10])
+            + more
+            + "\nUse the model_config of the run that made it (config.yaml beside it)."
+        )
+    model.load_state_dict(state)
+
+
+def set_aside(folder: Path) -> list[str]:
+    """Move the checkpoints of an earlier run into ``folder``/previous; returns their names."""
+    moved = [name for name in (BEST, CURRENT) if (folder / name).exists()]
+    for name in moved:
+        (folder / PREVIOUS).mkdir(exist_ok=True)
+        (folder / name).replace(folder / PREVIOUS / name)
+    return moved

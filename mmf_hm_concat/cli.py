@@ -1,0 +1,116 @@
+"""The command `hm_concat`: everything around a run that needs no MMF.
+
+Each command imports what it uses only when it is called, so that the others start at once.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from mmf_hm_concat.errors import InputError
+
+PROJECTS = Path(__file__).parent / "projects"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, or 1 when something is wrong with the input."""
+    parser = argparse.ArgumentParser(prog="hm_concat", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    add = commands.add_parser("sample", help="make a sample of memes to try everything with")
+    add.add_argument("out", type=Path, metavar="OUT", help="folder to make it in")
+    add.add_argument("--memes", type=int, default=None, help="how many in all")
+    add.add_argument("--seed", type=int, default=0)
+    add.set_defaults(run=sample)
+
+    add = commands.add_parser("config", help="print where a project's YAML is installed")
+    add.add_argument("name", nargs="?", help="as concat/defaults; left out: list all")
+    add.set_defaults(run=config)
+
+    add = commands.add_parser("check-data", help="check a release, or memes of your own")
+    add.add_argument("data", metavar="DIR", help="what data_dir would be")
+    add.set_defaults(run=check_data)
+
+    add = commands.add_parser("check", help="check a submission before it is uploaded")
+    add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    add.add_argument("--threshold", type=float, default=0.5)
+    add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
+    add.set_defaults(run=check)
+
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        return chosen.run(chosen)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def sample(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.sample import make_sample
+
+    counts = {} if chosen.memes is None else {"memes": chosen.memes}
+    make_sample(chosen.out, seed=chosen.seed, **counts)
+    return 0
+
+
+def config(chosen: argparse.Namespace) -> int:
+    names = sorted(
+        p.relative_to(PROJECTS).with_suffix("").as_posix() for p in PROJECTS.rglob("*.yaml")
+    )
+    if chosen.name is None:
+        print("\n".join(names))
+        return 0
+    if chosen.name.removesuffix(".yaml") not in names:
+        raise InputError(
+            f"There is no project config {chosen.name!r}. There are: {', '.join(names)}"
+        )
+    print(PROJECTS / f"{chosen.name.removesuffix('.yaml')}.yaml")
+    return 0
+
+
+def check_data(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.check_data import check_data as check_release
+
+    return 0 if check_release(chosen.data, cache_dir=_cache_dir()) else 1
+
+
+def check(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.memes import read_release
+    from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
+    from mmf_hm_concat.submission import check_submission, read_truth, score
+
+    splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
+    release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
+    memes = read_release(release)["test"]
+    problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
+    for problem in problems:
+        print(problem)
+    if problems:
+        return 1
+    print(
+        f"{chosen.submission}: {len(memes)} rows, one for each test meme, in order. Fit to upload."
+    )
+    if chosen.truth:
+        result = score(chosen.submission, read_truth(chosen.truth))
+        auroc = (
+            "not defined (one class only)" if result["auroc"] is None else f"{result['auroc']:.4f}"
+        )
+        print(f"AUROC {auroc}, accuracy {result['accuracy']:.4f}")
+    return 0
+
+
+def _cache_dir() -> Path:
+    """The same folder that training uses by default (MMF's env.cache_dir)."""
+    import os
+
+    from torch.hub import _get_torch_home
+
+    return Path(os.getenv("MMF_CACHE_DIR", str(Path(_get_torch_home()) / "mmf"))) / "mmf_hm_concat"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

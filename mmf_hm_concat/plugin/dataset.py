@@ -1,0 +1,190 @@
+"""MMF's builder and data set `hm_competition`: memes of a release as batches of tensors.
+
+Sample fields: ``id`` int64; ``text``: what the text processor gives; ``image``: uint8
+(3, size, size) from the cache, normalised on the device by `prepare_batch`, or what another image
+processor gives; ``targets`` int64, absent when the split has no labels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mmf.common.registry import registry
+from mmf.common.sample import Sample, SampleList
+from mmf.datasets.base_dataset import BaseDataset
+from mmf.datasets.base_dataset_builder import BaseDatasetBuilder
+from mmf.utils.configuration import get_mmf_env
+from omegaconf import DictConfig
+from torch import Tensor
+
+from mmf_hm_concat.image_cache import ImageCache
+from mmf_hm_concat.images import normalize, read_rgb
+from mmf_hm_concat.memes import drop_duplicates, read_release
+from mmf_hm_concat.plugin.changes import CONFIGS
+from mmf_hm_concat.plugin.processors import FastTextSentenceVector, ResNetImage
+from mmf_hm_concat.release import open_release
+from mmf_hm_concat.sampling import class_weights, sample_training
+
+NAME = "hm_competition"
+
+
+@registry.register_builder(NAME)
+class HMCompetitionBuilder(BaseDatasetBuilder):
+    """Builds the splits of a release; keys of its config are in configs/datasets/."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+
+    @classmethod
+    def config_path(cls) -> str:
+        return str(CONFIGS / "datasets" / "hm_competition.yaml")
+
+    def build(self, config: DictConfig, dataset_type: str = "train", *args: Any, **kw: Any) -> None:
+        """Read and check the release, once, before the other processes ask for it."""
+        memes_of_release(config)
+
+    def load(self, config: DictConfig, dataset_type: str = "train", *args: Any, **kw: Any) -> Any:
+        memes = memes_of_release(config)[dataset_type]
+        self.dataset = HMCompetitionDataset(config, dataset_type, memes)
+        return self.dataset
+
+    def update_registry_for_model(self, config: DictConfig) -> None:
+        """What MMF's own models ask for when they size their layers."""
+        registry.register(f"{NAME}_num_final_outputs", 2)
+        processor = getattr(self.dataset, "text_processor", None)
+        if hasattr(processor, "get_vocab_size"):
+            registry.register(f"{NAME}_text_vocab_size", processor.get_vocab_size())
+
+
+def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
+    """The tables of the splits that this run needs (columns: memes.py), read once a run."""
+    known = registry.get(f"{NAME}_memes", no_warning=True)
+    if known is None:
+        settings = registry.get("config")
+        needed = splits_of_run(settings)
+        release = open_release(
+            _data_dir(config),
+            {split: config.splits[split] for split in needed},
+            cache_dir=Path(config.cache_dir),
+            password=config.zip_password,
+            needed=needed,
+        )
+        known = read_release(release)
+        registry.register(f"{NAME}_memes", known)
+    return known
+
+
+def splits_of_run(settings: DictConfig) -> list[str]:
+    """Which of train, val and test a run reads: only test when it predicts."""
+    if settings.evaluation.predict:
+        return ["test"]
+    run_type = settings.run_type
+    splits = ["train"] if "train" in run_type else []
+    splits += ["val"] if "train" in run_type or "val" in run_type else []
+    return splits + (["test"] if any(t in run_type for t in ("inference", "test")) else [])
+
+
+def _data_dir(config: DictConfig) -> Path:
+    converted = Path(get_mmf_env(key="data_dir")) / "datasets" / "hateful_memes" / "defaults"
+    if not Path(config.data_dir).exists() and converted.exists():
+        return converted  # what mmf_convert_hm made
+    return Path(config.data_dir)
+
+
+class HMCompetitionDataset(BaseDataset):
+    """Memes of one split, in the order of ``memes`` (columns: memes.py)."""
+
+    def __init__(self, config: DictConfig, dataset_type: str, memes: pd.DataFrame):
+        super().__init__(NAME, config, dataset_type)
+        self.all_texts = memes.text.tolist()
+        if dataset_type == "train":
+            if config.drop_duplicates:
+                memes, _ = drop_duplicates(memes)
+            memes = sample_training(
+                memes, balance=config.balance, dev_limit=config.dev_limit, seed=config.sampling_seed
+            )
+            if config.balance == "weights":
+                registry.register(f"{NAME}_class_weights", class_weights(memes))
+        self.memes = memes
+        self.ids = torch.tensor(memes.number.to_numpy(), dtype=torch.int64)
+        labelled = memes.label.notna().all()
+        self.targets = torch.tensor(memes.label.to_numpy("int64")) if labelled else None
+
+    def init_processors(self) -> None:
+        """Called by MMF after `load`: all sentence vectors and all pictures, once."""
+        super().init_processors()
+        texts = self.memes.text.tolist()
+        self.vectors = self.images = None
+        processor = _inner(getattr(self, "text_processor", None))
+        if isinstance(processor, FastTextSentenceVector):
+            if self.dataset_type == "train":
+                processor.fit(self.all_texts)
+            self.vectors = torch.from_numpy(processor.vectors(texts))
+        processor = _inner(getattr(self, "image_processor", None))
+        self.augment = None
+        if self.config.use_images and isinstance(processor, ResNetImage):
+            self.augment = processor.augment if self.dataset_type == "train" else None
+            cache = self.config.image_cache == "auto"
+            self.images = ImageCache(
+                self.memes.path.tolist(),
+                processor.size,
+                Path(self.config.cache_dir) if cache else None,
+                self.config.on_bad_image,
+            )
+
+    def __len__(self) -> int:
+        return len(self.memes)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor] | list[Sample]:
+        """A whole batch at once, when both processors are ours: the loader's fast way."""
+        if self.vectors is None or (self.config.use_images and self.images is None):
+            return [self[i] for i in indices]
+        rows = torch.tensor(indices)
+        batch = {"id": self.ids[rows], "text": self.vectors[rows]}
+        if self.images is not None:
+            batch["image"] = self._augmented(self.images.batch(indices))
+        if self.targets is not None:
+            batch["targets"] = self.targets[rows]
+        return batch
+
+    def __getitem__(self, i: int) -> Sample:
+        sample = Sample({"id": self.ids[i]})
+        if self.vectors is not None:
+            sample.text = self.vectors[i]
+        else:
+            sample.update(self.text_processor({"text": self.memes.text.iloc[i]}))
+        if self.images is not None:
+            sample.image = self._augmented(self.images[i][None])[0]
+        elif self.config.use_images:
+            sample.image = self.image_processor(read_rgb(self.memes.path.iloc[i]))
+        if self.targets is not None:
+            sample.targets = self.targets[i]
+        return sample
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        if self.augment is None:
+            return images
+        return torch.stack([self.augment(image) for image in images])
+
+    def prepare_batch(self, batch: Any) -> SampleList:
+        """Move a batch to the device, and there turn its bytes into normalised floats."""
+        batch = super().prepare_batch(batch)
+        if "image" in batch and batch.image.dtype == torch.uint8:
+            batch.image = normalize(batch.image)
+        return batch
+
+    def format_for_prediction(self, report: Any) -> list[dict[str, Any]]:
+        """Rows for MMF's report file: ids as the annotation file has them, P(hateful), label."""
+        probabilities = torch.softmax(report.scores.double(), dim=1)[:, 1].tolist()
+        as_written = dict(zip(self.memes.number.tolist(), self.memes.id.tolist(), strict=True))
+        return [
+            {"id": as_written[number], "proba": proba, "label": int(proba >= 0.5)}
+            for number, proba in zip(report.id.tolist(), probabilities, strict=True)
+        ]
+
+
+def _inner(processor: Any) -> Any:
+    """The processor inside MMF's `Processor` wrapper."""
+    return getattr(processor, "processor", processor)

@@ -1,0 +1,349 @@
+"""`concat_trainer`: trains any MMF model, exactly resumable, in the device's best precision.
+
+What belongs to a run is in `env.save_dir`: best.ckpt, current.ckpt, config.yaml, the text model,
+and after mmf_predict the submission. One epoch is: all batches, one validation, one checkpoint.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmf.common.dataset_loader import DatasetLoader
+from mmf.common.registry import registry
+from mmf.common.report import Report
+from mmf.trainers.base_trainer import BaseTrainer
+from mmf.utils.build import build_model, build_optimizer, build_scheduler
+from mmf.utils.configuration import get_mmf_env
+from mmf.utils.distributed import get_rank, get_world_size, is_master
+from mmf.utils.logger import TensorboardLogger
+from omegaconf import OmegaConf, open_dict
+from tqdm import tqdm
+
+from mmf_hm_concat import checkpoints
+from mmf_hm_concat.early_stop import EarlyStop
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.plugin import resume
+from mmf_hm_concat.plugin.dataset import splits_of_run
+from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
+from mmf_hm_concat.plugin.loaders import build_loader, start_epoch
+from mmf_hm_concat.plugin.prediction import predict
+from mmf_hm_concat.plugin.signals import SaveOnSignal
+from mmf_hm_concat.precision import autocast, choose_precision
+
+
+@registry.register_trainer("concat_trainer")
+class ConcatTrainer(BaseTrainer):
+    """Keys: MMF's `training`, `checkpoint`, `evaluation`, and those of configs/concat_trainer.yaml.
+
+    Differences from MMF's trainer: `early_stop.patience` counts epochs; `max_epochs` and
+    `max_updates` both hold, whichever comes first, exactly; the scheduler steps once an epoch
+    with the validation loss.
+    """
+
+    # ---- set-up, called by MMF's `load` in this order ----
+
+    def load(self) -> None:
+        """MMF's set-up; what the modules without MMF log goes where MMF logs."""
+        ours = logging.getLogger("mmf_hm_concat")
+        ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
+        ours.setLevel(logging.INFO)
+        super().load()
+
+    def _set_device(self) -> None:
+        self.save_dir = Path(get_mmf_env(key="save_dir"))
+        self.predicting = bool(self.config.evaluation.predict)
+        self.start = resume.find_checkpoint(self.config, self.save_dir)
+        self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
+        use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
+        self.device = torch.device("cuda", self.local_rank) if use_cuda else torch.device("cpu")
+        if use_cuda:
+            torch.cuda.set_device(self.device)
+        registry.register("current_device", self.device)
+        registry.register("global_device", get_rank())
+
+    def config_based_setup(self) -> None:
+        self.precision, why = choose_precision(self.config.training.precision, self.device)
+        place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"
+        ranks = f", {get_world_size()} processes" if get_world_size() > 1 else ""
+        self.log(f"Computing in {self.precision} on {place}{ranks}: {why}.")
+        torch.backends.cudnn.benchmark = True  # all batches but the last have one shape
+        torch.autograd.set_detect_anomaly(self.config.training.detect_anomaly)
+        if self.device.type == "cpu" and self.predicting and hasattr(os, "sched_getaffinity"):
+            # torchrun gives each process one thread; sums over more threads round otherwise.
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def load_datasets(self) -> None:
+        self.dataset_loader = DatasetLoader(self.config)
+        self.loaders = {
+            split: build_loader(self.config, split, self.device)
+            for split in splits_of_run(self.config)
+        }
+        self.dataset_loader.mapping = self.loaders
+        self.dataset_loader.test_dataset = self.loaders.get("test")
+
+    def load_model_and_optimizer(self) -> None:
+        attributes = self.config.model_config[self.config.model]
+        if isinstance(attributes, str):  # MMF: the settings of another model
+            attributes = self.config.model_config[attributes]
+        with open_dict(attributes):
+            attributes.model = self.config.model
+        model = build_model(attributes)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.load_metrics()
+        if self.predicting:
+            resume.load_for_prediction(self, self.start)
+            return
+        if self.device.type == "cuda" and self.config.optimizer.type in ("Adam", "AdamW", "SGD"):
+            with open_dict(self.config.optimizer.params):
+                self.config.optimizer.params.setdefault("fused", True)
+        self.optimizer = build_optimizer(self.model, self.config)
+        self.load_extras()
+        self.parallelize_model()
+
+    def load_extras(self) -> None:
+        training = self.config.training
+        self.current_epoch = self.num_updates = self.done_batches = 0
+        self.run = uuid.uuid4().hex
+        patience = training.early_stop.patience if training.early_stop.enabled else math.inf
+        self.early_stop = EarlyStop(
+            training.early_stop.criteria,
+            bool(training.early_stop.minimize),
+            patience,
+            training.early_stop.min_delta,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.lr_scheduler = (
+            build_scheduler(self.optimizer, self.config) if training.lr_scheduler else None
+        )
+        self.tb_writer = None
+        if training.tensorboard and is_master():
+            try:
+                self.tb_writer = TensorboardLogger(
+                    get_mmf_env(key="tensorboard_logdir") or str(self.save_dir / "logs")
+                )
+            except ImportError:
+                raise InputError(
+                    "training.tensorboard: install it first: pip install tensorboard"
+                ) from None
+        if "train" not in self.run_type:
+            resume.load_for_prediction(self, self.start)
+            return
+        resume.start_run(self)
+        if is_master():
+            (self.save_dir / "config.yaml").write_text(OmegaConf.to_yaml(self.config))
+
+    def parallelize_model(self) -> None:
+        self.network = self.model
+        if self.config.training.compile:
+            self.network = torch.compile(self.model)
+        if get_world_size() > 1:
+            if self.config.training.sync_batch_norm:
+                self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+                self.network = self.model
+            self.network = torch.nn.parallel.DistributedDataParallel(
+                self.network, find_unused_parameters=self.config.training.find_unused_parameters
+            )
+
+    # ---- training ----
+
+    def train(self) -> None:
+        if "train" not in self.run_type:
+            self.inference()
+            return
+        training = self.config.training
+        self.max_epochs = training.max_epochs or math.inf
+        self.max_updates = training.max_updates or math.inf
+        if math.inf == self.max_epochs == self.max_updates:
+            raise InputError("training.max_epochs and training.max_updates are both null: set one.")
+        self.started, self.memes_seen = time.monotonic(), 0
+        with SaveOnSignal(self.device) as self.signal:
+            while self._goes_on():
+                self._train_epoch()
+        if not (self.save_dir / checkpoints.BEST).is_file():
+            raise InputError("Nothing was trained: training.max_epochs or max_updates is 0.")
+        if is_master():
+            self._say_goodbye()
+        self.inference()
+
+    def _goes_on(self) -> bool:
+        if self.num_updates >= self.max_updates:
+            return False
+        if self.done_batches == 0 and self.current_epoch >= self.max_epochs:
+            return False
+        if self.early_stop.stop:
+            waited = self.early_stop.waited
+            self.log(f"Early stop: {waited} epochs without a better {self.early_stop.criterion}.")
+            return False
+        return True
+
+    def _train_epoch(self) -> None:
+        loader, frequency = self.loaders["train"], self.config.training.update_frequency
+        if self.done_batches == 0:
+            self.current_epoch += 1
+            self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
+            registry.register("current_epoch", self.current_epoch)
+        start_epoch(loader, self.current_epoch, self.done_batches)
+        self.model.train()
+        batches_left = sum(len(sampler) for sampler in loader.samplers)
+        clock = time.monotonic()
+        bar = tqdm(
+            total=self.done_batches + batches_left,
+            initial=self.done_batches,
+            desc=f"epoch {self.current_epoch}",
+            unit="batch",
+            leave=False,
+            # None: not where there is no terminal
+            disable=None if is_master() else True,
+        )
+        memes_before = self.epoch_memes
+        group: list[Any] = []
+        with bar:
+            for batch in loader:
+                group.append(self.dataset_loader.prepare_batch(batch))
+                batches_left -= 1
+                if len(group) < frequency and batches_left:
+                    continue
+                self._update(group)
+                bar.update(len(group))
+                self.done_batches += len(group)
+                group = []
+                if self.num_updates >= self.max_updates:
+                    break
+                interval = self.config.training.checkpoint_interval
+                if interval and self.num_updates % interval == 0:
+                    resume.save(self, checkpoints.CURRENT)
+                self.signal.leave_if_received(lambda: resume.save(self, checkpoints.CURRENT))
+        self._check_finite()
+        speed = (self.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
+        self.done_batches = 0
+        self._end_epoch(speed)
+        self.signal.leave_if_received(lambda: None)
+
+    def _update(self, group: list[Any]) -> None:
+        """One step of the optimiser over ``group``: batches whose gradients are added up."""
+        sizes = [batch.get_batch_size() for batch in group]
+        for batch, size in zip(group, sizes, strict=True):
+            last = batch is group[-1]
+            accumulate = getattr(self.network, "no_sync", contextlib.nullcontext)
+            with contextlib.nullcontext() if last else accumulate():
+                with autocast(self.precision, self.device):
+                    report = Report(batch, self.network(batch))
+                loss = self._extract_loss(report)
+                # Every meme of the effective batch weighs the same, in a short last batch, too.
+                self.scaler.scale(loss * (size / sum(sizes))).backward()
+            self.epoch_loss += loss.detach() * size
+        if self.config.training.clip_gradients:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(
+                self.model.parameters(), self.config.training.max_grad_l2_norm
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.num_updates += 1
+        self.epoch_memes += sum(sizes) * get_world_size()
+        registry.register("num_updates", self.num_updates)
+        self._check_finite(loss, group)
+
+    def _check_finite(
+        self, loss: torch.Tensor | None = None, group: list[Any] | None = None
+    ) -> None:
+        """Stop on a loss that is not finite; one update late on a GPU, so as not to wait for it."""
+        checked = getattr(self, "_unchecked", None)
+        self._unchecked = None if loss is None else (loss.detach(), group)
+        if self.device.type == "cpu" and loss is not None:
+            checked, self._unchecked = self._unchecked, None
+        if checked is None or math.isfinite(checked[0].item()):
+            return
+        ids = [i for batch in checked[1] if "id" in batch for i in batch["id"].tolist()]
+        raise InputError(
+            f"The loss is {checked[0].item()} at update {self.num_updates}. The batch held the "
+            f"memes {ids}. Try a lower optimizer.params.lr, training.precision=fp32, or "
+            "training.detect_anomaly=true to find the operation."
+        )
+
+    def _end_epoch(self, speed: float) -> None:
+        """Validate, follow the criterion, save, and say in one line how it went."""
+        reports = self._evaluate("val")
+        figures = {name: value for each in reports for name, value in each.figures.items()}
+        figures["total_loss"] = sum(v for name, v in figures.items() if name.endswith("/loss"))
+        if self.early_stop.criterion not in figures:
+            raise InputError(
+                f"training.early_stop.criteria: there is no {self.early_stop.criterion!r}. "
+                f"Validation gives {', '.join(sorted(figures))}."
+            )
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step(figures["total_loss"])
+        criterion = figures[self.early_stop.criterion]
+        is_best = self.early_stop.update(criterion, self.current_epoch, self.num_updates)
+        # Without a single defined figure the newest is the best there is.
+        is_best = is_best or math.isnan(self.early_stop.best)
+        if is_best:
+            resume.save(self, checkpoints.BEST)
+        resume.save(self, checkpoints.CURRENT)
+        resume.keep_last(self)
+        loss = float(self.epoch_loss) / max(self.epoch_memes / get_world_size(), 1)
+        self._log_epoch(loss, figures, speed, is_best)
+
+    def _log_epoch(self, loss: float, figures: dict, speed: float, is_best: bool) -> None:
+        total = self.max_epochs if self.max_epochs < math.inf else "?"
+        lr = self.optimizer.param_groups[0]["lr"]
+        shown = ", ".join(
+            f"{name.removeprefix('hm_competition/')} {value:.4f}"
+            for name, value in figures.items()
+            if name != "total_loss"
+        )
+        self.memes_seen += self.epoch_memes
+        per_epoch = (time.monotonic() - self.started) / max(self.memes_seen, 1) * self.epoch_memes
+        left = ""
+        if self.max_epochs < math.inf:
+            seconds = per_epoch * max(self.max_epochs - self.current_epoch, 0)
+            left = f", at most {seconds:.0f} s left"
+        self.log(
+            f"epoch {self.current_epoch}/{total}: train loss {loss:.4f}; validation {shown}; "
+            f"lr {lr:.2g}, {speed:.0f} memes/s{left}{' (best so far)' if is_best else ''}"
+        )
+        if self.tb_writer:
+            scalars = {"train/loss": loss, "lr": lr, "memes_per_second": speed}
+            scalars |= {f"val/{name}": value for name, value in figures.items()}
+            self.tb_writer.add_scalars(scalars, self.num_updates)
+
+    def _say_goodbye(self) -> None:
+        stop = self.early_stop
+        self.log(
+            f"Best: {stop.criterion} {stop.best:.4f} at epoch {stop.best_epoch}. "
+            f"Checkpoint: {self.save_dir / checkpoints.BEST}. Log: {self.save_dir / 'train.log'}. "
+            f"Next: mmf_predict config={self.config.config}"
+        )
+
+    # ---- after training, and without it ----
+
+    def inference(self) -> None:
+        """Figures of the splits in `run_type`, or the submission when called by mmf_predict."""
+        if self.predicting:
+            predict(self)
+            return
+        wanted = [split for split in ("val", "test") if split in self.loaders]
+        if "train" in self.run_type:
+            if "val" not in self.run_type:
+                wanted.remove("val")
+            best = checkpoints.load_checkpoint(self.save_dir / checkpoints.BEST)
+            checkpoints.load_weights(self.model, best["model"], self.save_dir / checkpoints.BEST)
+        for split in wanted:
+            for each in self._evaluate(split):
+                shown = ", ".join(f"{name} {value:.4f}" for name, value in each.figures.items())
+                self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no figures'}")
+
+    def _evaluate(self, split: str) -> list[SplitReport]:
+        return evaluate(
+            self.model, self.loaders[split], self.metrics, self.precision, self.device, self.log
+        )
+
+    def log(self, message: str, level: str = "info") -> None:
+        self.writer.write(message, level)

@@ -1,0 +1,30 @@
+"""Packaging of mmf_hm_concat. Dependencies, each with its reason, are in requirements/."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def requirements(name: str) -> list[str]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+setup(
+    name="mmf_hm_concat",
+    version="0.1.0",
+    description="The Hateful Memes concat-fusion benchmark as a plug-in of MMF",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["mmf_hm_concat", "mmf_hm_concat.*"]),
+    package_data={"mmf_hm_concat": ["configs/**/*.yaml", "projects/**/*.yaml"]},
+    # MMF imports a module of this name before anything else: see its first lines.
+    py_modules=["demjson"],
+    install_requires=requirements("plugin"),
+    extras_require={"dev": requirements("dev")},
+    entry_points={"console_scripts": ["hm_concat = mmf_hm_concat.cli:main"]},
+)

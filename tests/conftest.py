@@ -1,0 +1,89 @@
+"""What the tests share: a tiny sample of memes, and the real commands run on it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent
+# Small enough to train in seconds.
+TINY = [
+    "dataset_config.hm_competition.image_size=32",
+    "training.max_epochs=2",
+    "training.batch_size=16",
+]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """A cache of our own: nothing that an earlier run left on this machine helps a test pass."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["MMF_CACHE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory):
+    """A generated release in phase 1's layout."""
+    from mmf_hm_concat.sample import make_sample
+
+    out = tmp_path_factory.mktemp("data") / "sample"
+    make_sample(out, memes=96)
+    return out
+
+
+@pytest.fixture(scope="session")
+def command(cache, sample):
+    """Run a command as a user would: `command("mmf_run", save_dir, "key=value", ...)`."""
+
+    def run(program, save_dir, *options, cwd=ROOT, check=True):
+        config = ["config=projects/concat/sample.yaml"] if cwd == ROOT else []
+        done = subprocess.run(
+            [
+                *(str(BIN / program).split()),
+                *config,
+                f"dataset_config.hm_competition.data_dir={sample}",
+                f"env.save_dir={save_dir}",
+                *TINY,
+                *options,
+            ],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+        )
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mmf(cache, sample):
+    """MMF in this process: `mmf(save_dir, "key=value", ..., predict=False)`."""
+    from mmf_cli.run import run as mmf_run
+
+    def run(save_dir, *options, predict=False, project="concat/sample"):
+        os.chdir(ROOT)
+        options = [
+            f"config=projects/{project}.yaml",
+            f"dataset_config.hm_competition.data_dir={sample}",
+            f"env.save_dir={save_dir}",
+            *TINY,
+            *options,
+        ]
+        mmf_run(options + ["evaluation.predict=true"] * predict, predict=predict)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, command):
+    """(folder, output of mmf_run, output of mmf_predict): the real commands, once."""
+    folder = tmp_path_factory.mktemp("run")
+    training = command("mmf_run", folder, "run_type=train_val")
+    prediction = command("mmf_predict", folder)
+    return folder, training.stdout + training.stderr, prediction.stdout + prediction.stderr

@@ -1,0 +1,140 @@
+"""Make `.venv`: MMF 1.0.0rc10, unmodified, on today's Python, with this plug-in beside it.
+
+    python3 tools/install.py
+
+Uses nothing but the standard library and the Python package index. MMF's wheel is
+downloaded, its digest compared, and its *metadata* rewritten: the requirements it was
+published with (torch 1.5.0, demjson 2.2.4, ...) can no longer be installed, so it gets those of
+requirements/mmf.txt, and a tag that any Python accepts. Its code stays byte for byte.
+omegaconf 2.0.6 is repacked likewise: one of its requirements is malformed, which pip >= 24.1
+refuses. Does nothing when `.venv` is already what the requirements ask for.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+STAMP = VENV / "installed"
+SUPPORTED = ((3, 10), (3, 13))
+
+# name, version, the published wheel's SHA-256, its tags on the index
+MMF = (
+    "mmf",
+    "1.0.0rc10",
+    "e416250ea75fd21dc89921f76c280f87c7a60fd1e25287f778bb8f470f83e7a0",
+    ("3.8", "cp", "manylinux1_x86_64"),
+)
+OMEGACONF = (
+    "omegaconf",
+    "2.0.6",
+    "9e349fd76819b95b47aa628edea1ff83fed5b25108608abdd6c7fdca188e302a",
+    ("3.8", "py", "any"),
+)
+
+
+def main() -> None:
+    check_python()
+    wanted = fingerprint()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    if VENV.exists():
+        shutil.rmtree(VENV)
+    print(f"Setting up {VENV.name} with Python {sys.version.split()[0]} (once; some minutes)")
+    try:
+        import venv
+
+        venv.create(VENV, with_pip=True)
+    except (ImportError, subprocess.CalledProcessError):
+        sys.exit("Python's venv module is incomplete here; on Debian: apt install python3-venv")
+    run("pip", "install", "--quiet", "uv", "wheel")
+    with tempfile.TemporaryDirectory() as folder:
+        wheels = [
+            repack(MMF, Path(folder), requirement_lines("mmf.txt")),
+            repack(OMEGACONF, Path(folder), ["PyYAML>=5.1", "typing-extensions"]),
+        ]
+        uv("install", *map(str, wheels), "--editable", f"{ROOT}[dev]")
+    uv("check")
+    # transformers 2.3.0 gives syntax warnings when first compiled: now, and unseen.
+    run("python", "-W", "ignore", "-m", "compileall", "-q", *old_packages())
+    STAMP.write_text(wanted)
+
+
+def check_python() -> None:
+    low, high = SUPPORTED
+    if not low <= sys.version_info[:2] <= high:
+        sys.exit(
+            f"Python {sys.version.split()[0]} is not supported; {'.'.join(map(str, low))} to "
+            f"{'.'.join(map(str, high))} are. Name one: make PYTHON=python3.12 demo"
+        )
+
+
+def fingerprint() -> str:
+    """What `.venv` depends on: the Python, this script, the requirements, setup.py."""
+    digest = hashlib.sha256(f"{sys.version} {VENV}".encode())
+    for path in [Path(__file__), ROOT / "setup.py", *sorted((ROOT / "requirements").iterdir())]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def requirement_lines(name: str) -> list[str]:
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def repack(package: tuple, folder: Path, requires: list[str]) -> Path:
+    """Download the published wheel and give it honest requirements and a `py3-none-any` tag."""
+    name, version, digest, (python, implementation, platform) = package
+    tags = ["--python-version", python, "--implementation", implementation, "--platform", platform]
+    run("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *tags,
+        "--dest", str(folder), f"{name}=={version}")  # fmt: skip
+    published = next(folder.glob(f"{name}-*.whl"))
+    found = hashlib.sha256(published.read_bytes()).hexdigest()
+    if found != digest:
+        sys.exit(f"{published.name} has SHA-256 {found}, not {digest}: not the published wheel")
+    run("wheel", "unpack", "--dest", str(folder), str(published))
+    published.unlink()
+    unpacked = folder / f"{name}-{version}"
+    metadata = next(unpacked.glob("*.dist-info/METADATA"))
+    head, _, description = metadata.read_text("utf-8").partition("\n\n")
+    fields = [line for line in head.splitlines() if not line.startswith("Requires-Dist:")]
+    fields += [f"Requires-Dist: {line}" for line in requires]
+    metadata.write_text("\n".join(fields) + "\n\n" + description, "utf-8")
+    wheel_file = metadata.with_name("WHEEL")
+    text = re.sub(r"(?m)^Tag:.*\n", "", wheel_file.read_text()).rstrip("\n")
+    text = text.replace("Root-Is-Purelib: false", "Root-Is-Purelib: true")
+    wheel_file.write_text(text + "\nTag: py3-none-any\n")
+    run("wheel", "pack", "--dest-dir", str(folder), str(unpacked))
+    return next(folder.glob(f"{name}-*.whl"))
+
+
+def old_packages() -> list[str]:
+    site = subprocess.check_output(
+        [BIN / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    ).strip()
+    return [f"{site}/{name}" for name in ("mmf", "mmf_cli", "transformers", "torchtext")]
+
+
+def uv(command: str, *arguments: str) -> None:
+    run("uv", "pip", command, "--quiet", "--python", str(BIN / "python"), *arguments)
+
+
+def run(program: str, *arguments: str) -> None:
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    done = subprocess.run(
+        [BIN / program, *arguments], env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{program} {' '.join(arguments)}\n{done.stdout}\nThe set-up stopped here.")
+
+
+if __name__ == "__main__":
+    main()
