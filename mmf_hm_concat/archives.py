@@ -201,8 +201,8 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
         archive.setpassword(password.encode() if password else None)
         if any(member.flag_bits & 1 for member in archive.infolist()):
             logger.warning(
-                "%s is encrypted: Python decrypts a few megabytes a second. Unpacking it by hand "
-                "and giving the folder is faster.",
+                "%s is encrypted: Python decrypts one or two megabytes a second. Unpacking it by "
+                "hand and giving the folder is far faster.",
                 raw.name,
             )
         for member in archive.infolist():

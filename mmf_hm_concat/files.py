@@ -24,9 +24,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    finally:
+        # Left when the block raised; and a rename between two links of one file does nothing.
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def sha256(path: str | Path) -> str:

@@ -1,6 +1,5 @@
 """One picture file to pixels: the one definition of "the RGB picture", its resizing, its scale."""
 
-import os
 import stat
 import struct
 import zlib
@@ -65,7 +64,7 @@ def read_rgb(source: str | Path | Image.Image) -> Image.Image:
 def read_file(path: str | Path) -> bytes:
     """The bytes of a picture file. Raises InputError when there is none or it is absurdly large."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path}: not a regular file; give a picture file.")
         if status.st_size > MAX_BYTES:
@@ -127,8 +126,8 @@ def _check_png(data: bytes) -> None:
             raise ValueError("the file ends before the picture does")
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 12 + length
-        critical = kind[:1].isupper()
-        if critical and view[end - 4 : end] != zlib.crc32(view[at + 4 : end - 4]).to_bytes(4, "big"):
+        checksum = zlib.crc32(view[at + 4 : end - 4]).to_bytes(4, "big")
+        if kind[:1].isupper() and view[end - 4 : end] != checksum:
             cut = end > len(data)
             raise ValueError("the file ends before the picture does" if cut else "wrong checksum")
         at = end
@@ -152,7 +151,9 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
-def _onto_white(image: Image.Image, transparent: int | bytes | tuple[int, ...] | None):
+def _onto_white(
+    image: Image.Image, transparent: int | bytes | tuple[int, ...] | None
+) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's convert would clip at 255
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:

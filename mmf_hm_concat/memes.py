@@ -161,7 +161,7 @@ def check_memes(
         notes.append((logging.INFO, message % (split, len(table), len(repeated))))
     empty = table[table["text"].str.strip() == ""]
     if len(empty):
-        message = "%s: %d memes without text (%s): their text vectors are zeros."
+        message = "%s: memes without text: %d (%s). Their text vectors are zeros."
         notes.append((logging.WARNING, message % (split, len(empty), _ids(empty["id"]))))
     return table, notes
 
@@ -201,8 +201,8 @@ def compare(tables: Mapping[str, pd.DataFrame]) -> list[Note]:
     for (one, first), (other, second) in itertools.combinations(tables.items(), 2):
         both = first.loc[first["number"].isin(second["number"]), "id"]
         if len(both):
-            message = "%d memes are in %s and in %s (%s): scores on them say little."
-            notes.append((logging.WARNING, message % (len(both), one, other, _ids(both))))
+            message = "memes in %s and in %s too: %d (%s). Scores on them say little."
+            notes.append((logging.WARNING, message % (one, other, len(both), _ids(both))))
     for split, table in tables.items():
         group = _duplicate_groups(table)
         if len(group):

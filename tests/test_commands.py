@@ -28,7 +28,7 @@ def test_submission_has_one_row_for_each_test_meme_in_order(trained, sample):
 def test_training_says_how_it_goes_in_the_terminal(trained):
     folder, output, _ = trained
     assert re.search(r"epoch 2/2: train loss \d\.\d+; validation .*roc_auc \d\.\d+.*lr", output)
-    assert "accuracy" in output and f"Next: mmf_predict config=" in output
+    assert "accuracy" in output and "Next: mmf_predict config=" in output
     assert (folder / "train.log").read_text().count("epoch 2/2") == 1
 
 

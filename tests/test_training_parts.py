@@ -21,9 +21,7 @@ def test_training_batches_cover_each_row_once_and_share_evenly(rows, batch_size,
     batch_size = max(batch_size, ranks)
     shares = [list(TrainingBatches(rows, batch_size, 1, r, ranks)) for r in range(ranks)]
     assert len({len(share) for share in shares}) == 1
-    assert all(
-        len({len(share[i]) for share in shares}) == 1 for i in range(len(shares[0]))
-    )
+    assert all(len({len(share[i]) for share in shares}) == 1 for i in range(len(shares[0])))
     seen = [row for share in shares for batch in share for row in batch]
     assert len(seen) == len(set(seen)) and len(seen) > rows - ranks * (rows // batch_size + 1)
     assert len(TrainingBatches(rows, batch_size, 1, 0, ranks)) == len(shares[0])
@@ -32,9 +30,7 @@ def test_training_batches_cover_each_row_once_and_share_evenly(rows, batch_size,
 def test_the_effective_batch_is_the_same_whatever_the_ranks():
     one = list(TrainingBatches(64, 16, seed=3))
     two = [list(TrainingBatches(64, 16, 3, rank, 2)) for rank in range(2)]
-    assert [sorted(batch) for batch in one] == [
-        sorted(a + b) for a, b in zip(*two, strict=True)
-    ]
+    assert [sorted(batch) for batch in one] == [sorted(a + b) for a, b in zip(*two, strict=True)]
 
 
 def test_epochs_differ_and_repeat():

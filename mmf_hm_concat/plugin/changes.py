@@ -8,14 +8,17 @@ hook that prints our own errors. What a wrapped method did before it still does.
                                  and adds the keys that only `concat_trainer` knows
 `_build_dataset_config`          likewise `dataset=`; then unknown keys of the YAML are reported
 `_merge_with_dotlist`            an unknown key ended in a traceback; a value could not hold a `=`
+`_decode_value`                  `key=false` was the string "false", which counts as true
 `sys.excepthook`                 an `InputError` is one message for the user, not a traceback
-process group                    MMF's set-up insists on CUDA: on CPUs `torchrun` gets gloo here
+process group                    under `torchrun`, MMF insists on CUDA and puts all ranks on the
+                                 first device: the group is started here, gloo on CPUs
 ===============================  ==================================================================
 """
 
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from typing import Any
 import torch
 from mmf.common.registry import registry
 from mmf.utils.configuration import Configuration, load_yaml
+from mmf.utils.distributed import is_master, suppress_output
 from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat.errors import InputError
@@ -35,6 +39,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 _build_model_config = Configuration._build_model_config
 _build_dataset_config = Configuration._build_dataset_config
 _merge_with_dotlist = Configuration._merge_with_dotlist
+_decode_value = Configuration._decode_value
 
 
 def build_model_config(self: Configuration, opts: DictConfig) -> DictConfig:
@@ -124,6 +129,17 @@ def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str])
         raise
 
 
+def decode_value(self: Configuration, value: Any) -> Any:
+    """MMF's reading of a value on the command line; true, false and null mean what YAML means.
+
+    MMF took them for strings, so that `standardize_text=false` was as good as true.
+    """
+    yaml_words = {"true": True, "false": False, "null": None}
+    if isinstance(value, str) and value.lower() in yaml_words:
+        return yaml_words[value.lower()]
+    return _decode_value(self, value)
+
+
 def print_input_errors() -> None:
     """Let an uncaught InputError print its message alone; the exit code stays 1."""
     previous = sys.excepthook
@@ -138,18 +154,25 @@ def print_input_errors() -> None:
 
 
 def join_process_group() -> None:
-    """Under `torchrun` without CUDA, start gloo before MMF asks for NCCL."""
+    """Under `torchrun`, start the process group before MMF does."""
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     if "RANK" not in os.environ or torch.distributed.is_initialized():
         return
     if world_size == 1:
         del os.environ["WORLD_SIZE"]  # MMF refuses a group of one: let it run without one
-    elif not torch.cuda.is_available():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # MMF would take the first for all
+        torch.distributed.init_process_group("nccl")
+    else:
         torch.distributed.init_process_group("gloo")
+    suppress_output(is_master())  # as MMF does where it starts the group itself
+    warnings.filterwarnings("ignore", message="Distributed is already initialized")
 
 
 Configuration._build_model_config = build_model_config
 Configuration._build_dataset_config = build_dataset_config
 Configuration._merge_with_dotlist = merge_with_dotlist
+Configuration._decode_value = decode_value
 print_input_errors()
 join_process_group()

@@ -111,19 +111,18 @@ class HMCompetitionDataset(BaseDataset):
         self.ids = torch.tensor(memes.number.to_numpy(), dtype=torch.int64)
         labelled = memes.label.notna().all()
         self.targets = torch.tensor(memes.label.to_numpy("int64")) if labelled else None
+        self.vectors = self.images = self.augment = None
 
     def init_processors(self) -> None:
         """Called by MMF after `load`: all sentence vectors and all pictures, once."""
         super().init_processors()
         texts = self.memes.text.tolist()
-        self.vectors = self.images = None
         processor = _inner(getattr(self, "text_processor", None))
         if isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
                 processor.fit(self.all_texts)
             self.vectors = torch.from_numpy(processor.vectors(texts))
         processor = _inner(getattr(self, "image_processor", None))
-        self.augment = None
         if self.config.use_images and isinstance(processor, ResNetImage):
             self.augment = processor.augment if self.dataset_type == "train" else None
             cache = self.config.image_cache == "auto"
@@ -133,6 +132,12 @@ class HMCompetitionDataset(BaseDataset):
                 Path(self.config.cache_dir) if cache else None,
                 self.config.on_bad_image,
             )
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether a batch costs no more than a copy."""
+        cached = self.images is not None and self.config.image_cache == "auto"
+        return self.vectors is not None and (cached or not self.config.use_images)
 
     def __len__(self) -> int:
         return len(self.memes)
@@ -144,7 +149,7 @@ class HMCompetitionDataset(BaseDataset):
         rows = torch.tensor(indices)
         batch = {"id": self.ids[rows], "text": self.vectors[rows]}
         if self.images is not None:
-            batch["image"] = self._augmented(self.images.batch(indices))
+            batch["image"] = self.images.batch(indices)
         if self.targets is not None:
             batch["targets"] = self.targets[rows]
         return batch
@@ -156,22 +161,23 @@ class HMCompetitionDataset(BaseDataset):
         else:
             sample.update(self.text_processor({"text": self.memes.text.iloc[i]}))
         if self.images is not None:
-            sample.image = self._augmented(self.images[i][None])[0]
+            sample.image = self.images[i]
         elif self.config.use_images:
             sample.image = self.image_processor(read_rgb(self.memes.path.iloc[i]))
         if self.targets is not None:
             sample.targets = self.targets[i]
         return sample
 
-    def _augmented(self, images: Tensor) -> Tensor:
-        if self.augment is None:
-            return images
-        return torch.stack([self.augment(image) for image in images])
-
     def prepare_batch(self, batch: Any) -> SampleList:
-        """Move a batch to the device, and there turn its bytes into normalised floats."""
+        """Move a batch to the device, and there turn its bytes into normalised floats.
+
+        Augmentation happens here, too, not in the loader's workers: it draws from the random
+        state that a checkpoint keeps, so that a resumed run goes on with the same pictures.
+        """
         batch = super().prepare_batch(batch)
         if "image" in batch and batch.image.dtype == torch.uint8:
+            if self.augment is not None:
+                batch.image = torch.stack([self.augment(image) for image in batch.image])
             batch.image = normalize(batch.image)
         return batch
 

@@ -49,14 +49,15 @@ def evaluate(
     """
     training = model.training
     model.eval()
+    if get_world_size() > 1:  # each rank has its own batch norm statistics: take the first's
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
     reports = []
     for dataset, data_loader in zip(loader.datasets, loader.loaders, strict=True):
         fields = _run(model, dataset, data_loader, metrics, precision, device)
-        first = next(iter(fields.values()))
         report = SampleList(fields)
         report.dataset_name, report.dataset_type = dataset.dataset_name, loader.dataset_type
         figures = _figures(model, report, metrics, log) if "targets" in report else {}
-        assert len(first) == len(dataset)
         reports.append(SplitReport(dataset, Report(report, {}), figures))
     model.train(training)
     return reports

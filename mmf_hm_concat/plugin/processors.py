@@ -32,6 +32,9 @@ from mmf_hm_concat.text import (
     standardization,
 )
 
+# What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
+OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
+
 
 def run_folder() -> Path:
     """The folder of the checkpoint that this run starts from, else the one it saves into."""

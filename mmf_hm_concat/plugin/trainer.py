@@ -33,6 +33,7 @@ from mmf_hm_concat.plugin.dataset import splits_of_run
 from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
 from mmf_hm_concat.plugin.loaders import build_loader, start_epoch
 from mmf_hm_concat.plugin.prediction import predict
+from mmf_hm_concat.plugin.processors import OF_TEXT_MODEL
 from mmf_hm_concat.plugin.signals import SaveOnSignal
 from mmf_hm_concat.precision import autocast, choose_precision
 
@@ -53,6 +54,12 @@ class ConcatTrainer(BaseTrainer):
         ours = logging.getLogger("mmf_hm_concat")
         ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
         ours.setLevel(logging.INFO)
+        # MMF keeps these for the life of the process: a second run in it must not take them over.
+        for key in ("hm_competition_memes", "hm_competition_class_weights", *OF_TEXT_MODEL):
+            registry.unregister(key)
+        for dataset in self.config.datasets.split(","):
+            for processor in ("text_processor", "image_processor"):
+                registry.unregister(f"{dataset}_{processor}")
         super().load()
 
     def _set_device(self) -> None:

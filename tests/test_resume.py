@@ -1,0 +1,129 @@
+"""A run that was interrupted and resumed ends with the same bits as one that never was."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from conftest import BIN, ROOT, TINY
+
+from mmf_hm_concat import checkpoints
+from mmf_hm_concat.errors import InputError
+
+pytestmark = pytest.mark.slow
+
+# Augmentation draws random numbers: a resumed run must draw the same ones.
+SAVE_OFTEN = [
+    "training.checkpoint_interval=1",
+    "training.update_frequency=2",
+    "training.batch_size=8",
+]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, mmf):
+    folder = tmp_path_factory.mktemp("reference")
+    mmf(folder, *SAVE_OFTEN)
+    return folder
+
+
+def assert_same_run(one, other):
+    for name in (checkpoints.BEST, checkpoints.CURRENT):
+        a, b = (checkpoints.load_checkpoint(folder / name) for folder in (one, other))
+        assert a["num_updates"] == b["num_updates"] and a["early_stop"] == b["early_stop"]
+        assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])
+        moments = zip(
+            a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True
+        )
+        assert all(torch.equal(m[key], n[key]) for m, n in moments for key in ("exp_avg", "step"))
+
+
+@pytest.mark.parametrize("crash_at", [1, 2, 4, 6])
+def test_a_crash_between_updates_changes_nothing(reference, mmf, tmp_path, monkeypatch, crash_at):
+    from mmf_hm_concat.plugin.trainer import ConcatTrainer
+
+    update = ConcatTrainer._update
+
+    def crash(self, group):
+        if self.num_updates == crash_at:
+            raise RuntimeError("power cut")
+        update(self, group)
+
+    monkeypatch.setattr(ConcatTrainer, "_update", crash)
+    with pytest.raises(RuntimeError, match="power cut"):
+        mmf(tmp_path, *SAVE_OFTEN)
+    monkeypatch.undo()
+    mmf(tmp_path, *SAVE_OFTEN, "checkpoint.resume=true")
+    assert_same_run(reference, tmp_path)
+
+
+def test_sigterm_saves_and_exits_with_its_code(reference, cache, sample, tmp_path):
+    process = subprocess.Popen(
+        [
+            BIN / "mmf_run",
+            "config=projects/concat/sample.yaml",
+            f"dataset_config.hm_competition.data_dir={sample}",
+            f"env.save_dir={tmp_path}",
+            *TINY,
+            *SAVE_OFTEN,
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / checkpoints.CURRENT).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "checkpoint.resume=true" in error
+    resumed = subprocess.run(
+        [*process.args, "checkpoint.resume=true"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_run(reference, tmp_path)
+
+
+def test_a_torn_current_checkpoint_falls_back_to_the_best(reference, mmf, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    os.truncate(folder / checkpoints.CURRENT, 1000)
+    mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true")
+    assert "Going back to" in (folder / "train.log").read_text()
+    assert_same_run(reference, folder)
+
+
+def test_more_epochs_continue_a_finished_run(reference, mmf, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true", "training.max_epochs=3")
+    state = checkpoints.load_checkpoint(folder / checkpoints.CURRENT)
+    assert state["current_epoch"] == 3
+
+
+def test_a_missing_resume_file_is_named(mmf, tmp_path):
+    with pytest.raises(InputError, match=r"checkpoint.resume_file: .*nothing.ckpt does not exist"):
+        mmf(tmp_path, f"checkpoint.resume_file={tmp_path}/nothing.ckpt")
+
+
+def test_weights_of_another_run_start_a_new_one(reference, mmf, tmp_path):
+    mmf(
+        tmp_path,
+        f"checkpoint.resume_file={reference}/best.ckpt",
+        "checkpoint.reset.all=true",
+        "training.max_updates=1",
+    )
+    old = checkpoints.load_checkpoint(reference / checkpoints.BEST)
+    new = checkpoints.load_checkpoint(tmp_path / checkpoints.CURRENT)
+    assert new["run"] != old["run"] and new["num_updates"] == 1
+
+
+def test_max_updates_means_that_many(mmf, tmp_path):
+    mmf(tmp_path, *SAVE_OFTEN, "training.max_updates=3")
+    assert checkpoints.load_checkpoint(tmp_path / checkpoints.CURRENT)["num_updates"] == 3
