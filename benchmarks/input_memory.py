@@ -42,7 +42,7 @@ def measure(who: str, folder: Path, count: int) -> None:
             for rows in torch.randperm(count).split(BATCH):
                 images.batch(rows.tolist()), vectors[rows]
     else:
-        epoch(Memes(paths, texts, str(text_model.path)))
+        epoch(Memes(paths, texts, str(text_model.path)), workers=0)
     resident, private = (after - b for after, b in zip(memory(), before, strict=True))
     pixels = count * 224 * 224 * 3 / 1e6
     print(f"{who:10} {count:6} memes {pixels:9.0f} {resident:14.1f} {private:13.1f}", flush=True)

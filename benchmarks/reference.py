@@ -40,10 +40,8 @@ class Memes(Dataset):
         return image, torch.tensor(self.text_model.get_sentence_vector(self.texts[i]))
 
 
-def loader(memes: Memes) -> DataLoader:
-    return DataLoader(memes, BATCH, shuffle=True, num_workers=cores())
-
-
-def epoch(memes: Memes) -> int:
+def epoch(memes: Memes, workers: int | None = None, batch: int = BATCH) -> int:
     """Go through all memes once, as a training would; returns how many there were."""
-    return sum(len(images) for images, _ in loader(memes))
+    workers = cores() if workers is None else workers
+    batches = DataLoader(memes, batch, shuffle=True, num_workers=workers)
+    return sum(len(images) for images, _ in batches)

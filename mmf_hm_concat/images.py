@@ -197,8 +197,13 @@ def resize(image: Image.Image, size: int) -> np.ndarray:
 def normalize(images_B3HW: "Tensor") -> "Tensor":
     """Scale uint8 (B, 3, H, W) to float32 of ImageNet's mean 0 and deviation 1, on its device.
 
-    On the CPU, bit for bit torchvision's ``ToTensor`` and ``Normalize``; the memory format stays.
+    On the CPU, bit for bit torchvision's ``ToTensor`` and ``Normalize``. The result is channels
+    last in memory; no copy is made of a batch that already is.
     """
-    scaled = images_B3HW.float().div_(255)
-    mean = scaled.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    return scaled.sub_(mean).div_(scaled.new_tensor(IMAGENET_STD).view(3, 1, 1))
+    pixels_BHWC = images_B3HW.permute(0, 2, 3, 1).contiguous()
+    # Whole lines at once: three numbers at a time are several times slower on a CPU.
+    lines_BHL = pixels_BHWC.flatten(2).float().div_(255)
+    width = pixels_BHWC.shape[2]
+    mean_L = lines_BHL.new_tensor(IMAGENET_MEAN).repeat(width)
+    lines_BHL.sub_(mean_L).div_(lines_BHL.new_tensor(IMAGENET_STD).repeat(width))
+    return lines_BHL.view(pixels_BHWC.shape).permute(0, 3, 1, 2)

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ from mmf_hm_concat.files import replacing
 HEADER = ["id", "proba", "label"]
 # As many ids or lines of one kind of problem as a person reads.
 SHOWN = 5
+# Stricter than int() and float(), which let blanks, underscores and words as "nan" pass.
+ID = re.compile(r"[0-9]{1,18}")
+PROBA = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class Summary:
             if value is not None
         ]
         return (
-            f"Wrote {self.path}: {self.rows} memes, {self.share_hateful:.1%} labelled hateful, "
-            f"{', '.join(means)}."
+            f"Wrote {self.path}: {_count(self.rows, 'meme')}, {self.share_hateful:.1%} labelled "
+            f"hateful, {', '.join(means)}."
         )
 
 
@@ -122,88 +125,100 @@ def check_submission(
     Raises:
         InputError: there is no such file.
     """
-    lines, problem = _lines(Path(path))
-    if problem:
-        return [problem]
-    header, rows = lines[0], lines[1:]
-    if header != HEADER:
-        return [
-            f"Line 1: the header is {','.join(header)[:60]!r}, it must be 'id,proba,label': the "
-            "upload is refused."
-        ]
-    problems = [
-        f"Line {at}: {len(row)} fields instead of 3: the upload is refused."
-        for at, row in enumerate(rows, 2)
-        if len(row) != 3
-    ][:SHOWN]
+    rows, problems = _read(Path(path))
     if problems:
         return problems
-    ids = [_number(row[0], int) for row in rows]
-    probabilities = [_number(row[1], float) for row in rows]
-    problems += _id_problems(ids, [int(number) for number in expected], rows)
-    bad = [
-        (at, row[1])
-        for at, (row, value) in enumerate(zip(rows, probabilities, strict=True), 2)
-        if value is None or not 0 <= value <= 1
-    ]
+    ids, probabilities = _values(rows)
+    problems = _id_problems(rows, ids, [int(number) for number in expected])
+    bad = [i for i, value in enumerate(probabilities) if value is None or not 0 <= value <= 1]
     if bad:
         problems.append(
-            f"proba is not a number from 0 to 1 {_where(bad)}: the upload is refused or scored wrong."
+            f"proba is not a number from 0 to 1 {_where(rows, bad)}: the upload is refused, or "
+            "scored wrong."
         )
-    bad = [(at, row[2]) for at, row in enumerate(rows, 2) if row[2] not in ("0", "1")]
+    bad = [i for i, row in enumerate(rows) if row[2] not in ("0", "1")]
     if bad:
-        problems.append(f"label is neither 0 nor 1 {_where(bad)}: the upload is refused.")
+        problems.append(f"label is neither 0 nor 1 {_where(rows, bad)}: the upload is refused.")
     contrary = [
-        (at, f"{row[1]} with label {row[2]}")
-        for at, (row, value) in enumerate(zip(rows, probabilities, strict=True), 2)
+        i
+        for i, (row, value) in enumerate(zip(rows, probabilities, strict=True))
         if value is not None and row[2] in ("0", "1") and (value >= threshold) != (row[2] == "1")
     ]
     if contrary:
         problems.append(
-            f"label contradicts proba at the threshold {threshold} {_where(contrary)}: accuracy "
-            "and AUROC then judge different predictions."
+            f"label contradicts proba at the threshold {threshold} {_where(rows, contrary)}: "
+            "accuracy and AUROC will judge different predictions."
         )
-    if judge_spread and len(rows) > 1 and len({row[1] for row in rows}) == 1:
+    if judge_spread and len(rows) > 1 and None not in probabilities and len({*probabilities}) == 1:
         problems.append(
-            f"All probabilities are {rows[0][1]}: AUROC will be 0.5, as if by chance. The model was "
+            f"All probabilities are {rows[0][1]}: AUROC will be 0.5, as by chance. The model was "
             "not trained, or not loaded."
         )
     return problems
 
 
-def _lines(path: Path) -> tuple[list[list[str]], str | None]:
+def _read(path: Path) -> tuple[list[list[str]], list[str]]:
+    """The rows below the header, three fields each; or none, and what is wrong with the file."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
     if not content.strip():
-        return [], "The file is empty: the upload is refused."
+        return [], ["The file is empty: the upload is refused."]
     if content.startswith(b"\xef\xbb\xbf"):
-        return [], "The file begins with a byte order mark: save it as plain UTF-8, without BOM."
+        return [], [
+            "The file begins with a byte order mark, so its first column is not called id: the "
+            "upload is refused. Save it as plain UTF-8, without BOM."
+        ]
     try:
         lines = list(csv.reader(io.StringIO(content.decode("utf-8"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        return [], f"This is not a CSV in UTF-8 ({error}): the upload is refused."
-    if not lines or (len(lines[0]) == 1 and lines[0] != ["id"]):
-        return [], "Line 1: there are no commas. Separate the fields by commas: id,proba,label."
-    return lines, None
+        return [], [f"This is not a CSV in UTF-8 ({error}): the upload is refused."]
+    header, rows = lines[0], lines[1:]
+    if header != HEADER:
+        hint = " Separate the fields by commas." if len(header) == 1 else ""
+        return [], [
+            f"Line 1: the header is {','.join(header)[:60]!r}, it must be 'id,proba,label': the "
+            f"upload is refused.{hint}"
+        ]
+    bad = [(line, len(row)) for line, row in enumerate(rows, 2) if len(row) != 3]
+    return [] if bad else rows, [
+        f"Line {line}: {_count(fields, 'field')} instead of 3: the upload is refused."
+        for line, fields in bad[:SHOWN]
+    ]
 
 
-def _id_problems(ids: list[int | None], expected: list[int], rows: list[list[str]]) -> list[str]:
+def _values(rows: list[list[str]]) -> tuple[list[int | None], list[float | None]]:
+    """Ids and probabilities as numbers; None for what is none."""
+    return (
+        [int(row[0]) if ID.fullmatch(row[0]) else None for row in rows],
+        [float(row[1]) if PROBA.fullmatch(row[1]) else None for row in rows],
+    )
+
+
+def _id_problems(rows: list[list[str]], ids: list[int | None], expected: list[int]) -> list[str]:
     problems = []
-    bad = [(at, row[0]) for at, (i, row) in enumerate(zip(ids, rows, strict=True), 2) if i is None]
+    bad = [i for i, number in enumerate(ids) if number is None]
     if bad:
-        problems.append(f"id is not a number {_where(bad)}: the upload is refused.")
+        problems.append(f"id is not a number {_where(rows, bad)}: the upload is refused.")
     given, wanted = Counter(i for i in ids if i is not None), set(expected)
-    repeated = [i for i, count in given.items() if count > 1]
-    for what, found in (
-        ("missing", [i for i in expected if i not in given]),
-        ("not in the test file", [i for i in given if i not in wanted]),
-        ("there more than once", repeated),
+    for what, found, meaning in (
+        ("missing", [i for i in expected if i not in given], "the upload is refused"),
+        (
+            "not in the test file",
+            [i for i in given if i not in wanted],
+            "the upload is refused; the predictions may be of another split",
+        ),
+        (
+            "there more than once",
+            [i for i, count in given.items() if count > 1],
+            "the upload is refused, or one of the predictions counts, by chance",
+        ),
     ):
         if found:
             some = ", ".join(map(str, found[:SHOWN])) + (", ..." if len(found) > SHOWN else "")
-            problems.append(f"{len(found)} ids are {what} ({some}): the upload is refused.")
+            verb = "is" if len(found) == 1 else "are"
+            problems.append(f"{_count(len(found), 'id')} {verb} {what} ({some}): {meaning}.")
     if not problems and ids != expected:
         at = next(i for i, (a, b) in enumerate(zip(ids, expected, strict=True)) if a != b)
         problems.append(
@@ -213,18 +228,15 @@ def _id_problems(ids: list[int | None], expected: list[int], rows: list[list[str
     return problems
 
 
-def _where(bad: list[tuple[int, str]]) -> str:
-    """In how many lines, and the first of them."""
-    at, value = bad[0]
-    return f"in {len(bad)} lines (first line {at}: {value[:40]!r})"
+def _where(rows: list[list[str]], bad: list[int]) -> str:
+    """In how many rows, and the first of them."""
+    row = [field[:40] for field in rows[bad[0]]]
+    lines = _count(len(bad), "line")
+    return f"in {lines} ({'first: ' if len(bad) > 1 else ''}line {bad[0] + 2}, {','.join(row)!r})"
 
 
-def _number(text: str, kind: type) -> float | int | None:
-    try:
-        value = kind(text) if text.isascii() and "_" not in text else None
-    except ValueError:
-        return None
-    return None if value is None or not math.isfinite(value) else value
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
@@ -239,38 +251,48 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     try:
         if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype={"id": str})
+            table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
         else:
-            lines = path.read_text("utf-8").splitlines()
+            lines = path.read_text("utf-8-sig").splitlines()
             table = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
-        return pd.DataFrame(
-            {"number": table["id"].astype("int64"), "label": table["label"].astype("int64")}
-        )
+        truth = pd.DataFrame({"number": table["id"], "label": table["label"]}).astype("int64")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path}: each meme needs an id and a label ({error}).") from None
+    wrong = truth[~truth["label"].isin([0, 1]) | truth["number"].duplicated()]
+    if len(wrong):
         raise InputError(
-            f"{path}: each meme needs an id and a label of 0 or 1 ({error})."
-        ) from None
+            f"{path}: id {wrong['number'].iloc[0]} is there twice, or its label is not 0 or 1."
+        )
+    return truth
 
 
 def score(path: str | Path, truth: pd.DataFrame) -> dict[str, float | None]:
-    """AUROC (None when the truth has one class only) and accuracy of a checked submission.
+    """AUROC (None when its memes have one class only) and accuracy of a submission.
 
     Args:
-        truth: columns ``number`` and ``label``, as `read_truth` gives them.
+        truth: columns ``number`` and ``label``, as `read_truth` gives them; more memes than the
+            submission has are fine.
 
     Raises:
-        InputError: the truth lacks memes of the submission.
+        InputError: the file is no submission, or the truth lacks some of its memes.
     """
     from sklearn.metrics import roc_auc_score  # takes seconds to import
 
-    joined = pd.read_csv(path).merge(truth, left_on="id", right_on="number", how="left")
-    if joined["label_y"].isna().any():
-        missing = joined.loc[joined["label_y"].isna(), "id"].head(SHOWN).tolist()
-        raise InputError(f"The truth has no label for some memes of {path}, as {missing}.")
-    both = joined["label_y"].nunique() == 2
+    rows, problems = _read(Path(path))
+    ids, probabilities = _values(rows)
+    labels = dict(zip(truth["number"].tolist(), truth["label"].tolist(), strict=True))
+    lacking = [row[0] for row, number in zip(rows, ids, strict=True) if number not in labels]
+    if lacking:
+        problems.append(f"The truth has no label for: {', '.join(lacking[:SHOWN])}.")
+    if not rows or any(value is None or not 0 <= value <= 1 for value in probabilities):
+        problems.append("It has no rows, or a proba that is not a number from 0 to 1.")
+    if problems:
+        raise InputError(f"{path}: cannot be scored. {problems[0]}")
+    true = [labels[number] for number in ids]
+    given = [int(row[2] == "1") for row in rows]
     return {
-        "auroc": float(roc_auc_score(joined["label_y"], joined["proba"])) if both else None,
-        "accuracy": float((joined["label_x"] == joined["label_y"]).mean()),
+        "auroc": float(roc_auc_score(true, probabilities)) if len({*true}) == 2 else None,
+        "accuracy": float(np.mean(np.equal(true, given))),
     }
