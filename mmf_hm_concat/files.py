@@ -21,9 +21,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb") as written:
+        with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         # Left when the block raised; and a rename between two links of one file does nothing.
         temporary.unlink(missing_ok=True)
@@ -32,7 +32,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    with open(path, "rb") as content:
+    with Path(path).open("rb") as content:
         while block := content.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

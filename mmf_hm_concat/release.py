@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,9 @@ def open_release(
         elif given.is_dir():
             root = given
         else:
-            raise InputError(f"data_dir {given} does not exist. {_HELP}")
+            lines = [f"data_dir {given} does not exist (as seen from {Path.cwd()})."]
+            lines += _looked_for({name: _alternatives(name, splits[name]) for name in splits})
+            raise InputError("\n".join([*lines, "  and img/ or img.tar.gz beside them.", _HELP]))
         return _open_folder(root, given, splits, cache, password, needed)
     except OSError as error:
         raise InputError(f"data_dir {given} cannot be read: {error}.") from error
@@ -123,15 +125,22 @@ def _open_folder(
     missing = [split for split in (needed if annotations else splits) if split not in annotations]
     if missing or not annotations:
         lines = [f"data_dir {given}: no files for {', '.join(missing) or 'any split'}."]
-        for split in missing:
-            options = [" + ".join(map(_file_name, names)) for names in alternatives.get(split, [])]
-            lines.append(f"  {split}: looked for {', or '.join(options) or 'nothing: not set'}")
+        lines += _looked_for({split: alternatives.get(split, []) for split in missing})
         lines.append(f"  in {_shortened(looked_in)}")
         zips = sorted(root.glob("*.zip"))
         if zips and not annotations:
             lines.append(f"  There is {zips[0]}: give it as data_dir, or unpack it.")
         raise InputError("\n".join([*lines, _HELP]))
     return Release(annotations, _image_folder(folder, root, cache, password))
+
+
+def _looked_for(alternatives: Mapping[str, Iterable[list[str]]]) -> list[str]:
+    """For each split a line of a message: which files would make it up."""
+    lines = []
+    for split, options in alternatives.items():
+        files = [" + ".join(map(_file_name, names)) for names in options]
+        lines.append(f"  {split}: looked for {', or '.join(files) or 'nothing: not set'}")
+    return lines
 
 
 def _alternatives(split: str, spec: str | None) -> Iterator[list[str]]:

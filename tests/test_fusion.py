@@ -103,7 +103,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"fc.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match="evil.pth"):
+    with pytest.raises(InputError, match=r"evil\.pth"):
         VisionEncoder("resnet18", str(tmp_path / "evil.pth"), 5)
     assert not (tmp_path / "ran").exists()
 

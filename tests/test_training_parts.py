@@ -106,7 +106,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(InputError, match="could not be written.*No space left"):
+    with pytest.raises(InputError, match=r"could not be written.*No space left"):
         checkpoints.save_checkpoint({"model": {"a": torch.zeros(1)}}, path)
     monkeypatch.undo()
     assert checkpoints.load_checkpoint(path)["model"]["a"].item() == 1
