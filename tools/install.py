@@ -6,8 +6,8 @@ Uses nothing but the standard library and the Python package index. MMF's wheel 
 downloaded, its digest compared, and its *metadata* rewritten: the requirements it was
 published with (torch 1.5.0, demjson 2.2.4, ...) can no longer be installed, so it gets those of
 requirements/mmf.txt, and a tag that any Python accepts. Its code stays byte for byte.
-omegaconf 2.0.6 is repacked likewise: one of its requirements is malformed, which pip >= 24.1
-refuses. Does nothing when `.venv` is already what the requirements ask for.
+omegaconf 2.0.6 is repacked likewise: one of its requirements is malformed, so pip from 24.1 on
+takes it for unavailable, and an older one downloads it. Does nothing when `.venv` is already what the requirements ask for.
 """
 
 import hashlib
@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "installed"
+# The last one that downloads omegaconf 2.0.6; used for that alone, from a temporary folder.
+DOWNLOADER = "pip==24.0"
 SUPPORTED = ((3, 10), (3, 13))
 
 # name, version, the published wheel's SHA-256, its tags on the index
@@ -56,6 +58,7 @@ def main() -> None:
         sys.exit("Python's venv module is incomplete here; on Debian: apt install python3-venv")
     run("pip", "install", "--quiet", "uv", "wheel")
     with tempfile.TemporaryDirectory() as folder:
+        run("pip", "install", "--quiet", "--target", f"{folder}/downloader", DOWNLOADER)
         wheels = [
             repack(MMF, Path(folder), requirement_lines("mmf.txt")),
             repack(OMEGACONF, Path(folder), ["PyYAML>=5.1", "typing-extensions"]),
@@ -93,8 +96,8 @@ def repack(package: tuple, folder: Path, requires: list[str]) -> Path:
     """Download the published wheel and give it honest requirements and a `py3-none-any` tag."""
     name, version, digest, (python, implementation, platform) = package
     tags = ["--python-version", python, "--implementation", implementation, "--platform", platform]
-    run("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *tags,
-        "--dest", str(folder), f"{name}=={version}")  # fmt: skip
+    run("python", str(folder / "downloader" / "pip"), "download", "--quiet", "--no-deps",
+        "--only-binary=:all:", *tags, "--dest", str(folder), f"{name}=={version}")  # fmt: skip
     published = next(folder.glob(f"{name}-*.whl"))
     found = hashlib.sha256(published.read_bytes()).hexdigest()
     if found != digest:
