@@ -7,8 +7,12 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmf_hm_concat.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROJECTS = Path(__file__).parent / "projects"
 
@@ -39,6 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--threshold", type=float, default=0.5)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
     add.set_defaults(run=check)
+
+    add = commands.add_parser("show", help="draw the first memes of a submission into one PNG")
+    add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
+    add.add_argument("out", type=Path, metavar="OUT.png")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): mark hits")
+    add.add_argument("--memes", type=int, default=8, help="how many (8)")
+    add.set_defaults(run=show)
 
     chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -79,13 +92,9 @@ def check_data(chosen: argparse.Namespace) -> int:
 
 
 def check(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.memes import read_release
-    from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
     from mmf_hm_concat.submission import check_submission, read_truth, score
 
-    splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
-    release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
-    memes = read_release(release)["test"]
+    memes = _test_memes(chosen.data, chosen.split)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
     for problem in problems:
         print(problem)
@@ -99,8 +108,43 @@ def check(chosen: argparse.Namespace) -> int:
         auroc = (
             "not defined (one class only)" if result["auroc"] is None else f"{result['auroc']:.4f}"
         )
-        print(f"AUROC {auroc}, accuracy {result['accuracy']:.4f}")
+        print(
+            f"Against the truth: AUROC {auroc} (0.5 is chance, 1 is perfect), accuracy "
+            f"{result['accuracy']:.4f}."
+        )
     return 0
+
+
+def show(chosen: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from mmf_hm_concat.pictures import contact_sheet
+    from mmf_hm_concat.submission import check_submission, read_truth
+
+    memes = _test_memes(chosen.data, chosen.split)
+    if problems := check_submission(chosen.submission, memes.number, judge_spread=False):
+        raise InputError("\n".join(problems))
+    memes = memes.assign(proba=pd.read_csv(chosen.submission)["proba"]).head(chosen.memes)
+    truth = {}
+    if chosen.truth:
+        table = read_truth(chosen.truth)
+        truth = dict(zip(table["number"].tolist(), table["label"].tolist(), strict=True))
+    contact_sheet(
+        [(meme.path, meme.text, meme.proba, truth.get(meme.number)) for meme in memes.itertuples()],
+        chosen.out,
+    )
+    print(f"Drew {len(memes)} memes into {chosen.out}.")
+    return 0
+
+
+def _test_memes(data: Path, split: str | None) -> "pd.DataFrame":
+    """The table (columns: memes.py) of a release's test split, or of ``split`` instead."""
+    from mmf_hm_concat.memes import read_release
+    from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
+
+    splits = {"test": split or DEFAULT_SPLITS["test"]}
+    release = open_release(data, splits, cache_dir=_cache_dir(), needed=("test",))
+    return read_release(release)["test"]
 
 
 def _cache_dir() -> Path:

@@ -7,7 +7,8 @@ downloaded, its digest compared, and its *metadata* rewritten: the requirements 
 published with (torch 1.5.0, demjson 2.2.4, ...) can no longer be installed, so it gets those of
 requirements/mmf.txt, and a tag that any Python accepts. Its code stays byte for byte.
 omegaconf 2.0.6 is repacked likewise: one of its requirements is malformed, so pip from 24.1 on
-takes it for unavailable, and an older one downloads it. Does nothing when `.venv` is already what the requirements ask for.
+takes it for unavailable, and an older one downloads it. Does nothing when `.venv` is already what
+the requirements ask for.
 """
 
 import hashlib
