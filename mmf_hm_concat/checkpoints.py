@@ -17,6 +17,8 @@ from mmf_hm_concat.files import replacing
 
 # What a run leaves in `env.save_dir`: prediction needs nothing else.
 BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
+# All settings of the run, in the form that `config=` takes.
+CONFIG = "config.yaml"
 # Where the checkpoints of an earlier run in the same folder go.
 PREVIOUS = "previous"
 
@@ -82,9 +84,18 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pa
     model.load_state_dict(state)
 
 
-def set_aside(folder: Path) -> list[str]:
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Where two trees of settings differ, each as "training.seed 42 (now 7)"."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(name for name in new if name not in old)]
+        pairs = [(f"{key}.{k}" if key else str(k), old.get(k), new.get(k)) for k in keys]
+        return [line for name, a, b in pairs for line in differences(a, b, name)]
+    return [] if old == new else [f"{key} {old!r} (now {new!r})"]
+
+
+def set_aside(folder: Path, names: tuple[str, ...] = (BEST, CURRENT)) -> list[str]:
     """Move the checkpoints of an earlier run into ``folder``/previous; returns their names."""
-    moved = [name for name in (BEST, CURRENT) if (folder / name).exists()]
+    moved = [name for name in names if (folder / name).exists()]
     for name in moved:
         (folder / PREVIOUS).mkdir(exist_ok=True)
         (folder / name).replace(folder / PREVIOUS / name)

@@ -28,7 +28,7 @@ def test_submission_has_one_row_for_each_test_meme_in_order(trained, sample):
 def test_training_says_how_it_goes_in_the_terminal(trained):
     folder, output, _ = trained
     assert re.search(r"epoch 2/2: train loss \d\.\d+; validation .*roc_auc \d\.\d+.*lr", output)
-    assert "accuracy" in output and "Next: mmf_predict config=" in output
+    assert "accuracy" in output and f"Next: mmf_predict config={folder}/config.yaml" in output
     assert (folder / "train.log").read_text().count("epoch 2/2") == 1
 
 
@@ -82,6 +82,13 @@ def test_a_moved_run_predicts_alone(trained, mmf, tmp_path, sample):
     shutil.copy(sample / "test.jsonl", data)
     mmf(moved, f"dataset_config.hm_competition.data_dir={data}", predict=True)
     assert (moved / "submission.csv").read_bytes() == (folder / "submission.csv").read_bytes()
+
+
+def test_the_config_that_a_run_leaves_predicts_with_it(trained, mmf, tmp_path):
+    folder, _, _ = trained
+    path = tmp_path / "other.csv"
+    mmf(folder, f"config={folder}/config.yaml", f"evaluation.predict_file={path}", predict=True)
+    assert path.read_bytes() == (folder / "submission.csv").read_bytes()
 
 
 def test_the_report_file_of_mmf_keeps_the_ids_of_the_data(trained, sample):

@@ -99,6 +99,38 @@ def test_a_torn_current_checkpoint_falls_back_to_the_best(reference, mmf, tmp_pa
     assert_same_run(reference, folder)
 
 
+def test_a_torn_best_checkpoint_gives_way_to_the_current_one_at_prediction(
+    reference, mmf, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    os.truncate(folder / checkpoints.BEST, 1000)
+    mmf(folder, predict=True)
+    assert "Going back to" in (folder / "train.log").read_text()
+    assert (folder / "submission.csv").is_file()
+
+
+def test_a_best_checkpoint_of_another_run_is_set_aside(reference, mmf, tmp_path):
+    folder, other = tmp_path / "run", tmp_path / "other"
+    mmf(other, "training.max_updates=1")
+    shutil.copytree(reference, folder)
+    shutil.copy(other / checkpoints.BEST, folder)
+    mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true", "training.max_epochs=3")
+    old = checkpoints.load_checkpoint(folder / checkpoints.PREVIOUS / checkpoints.BEST)
+    assert old["num_updates"] == 1
+    assert "is of another run" in (folder / "train.log").read_text()
+
+
+def test_other_settings_than_those_of_the_checkpoint_are_named(reference, mmf, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true", "optimizer.params.lr=0.1")
+    mmf(folder, "dataset_config.hm_competition.image_size=40", predict=True)
+    log = (folder / "train.log").read_text()
+    assert "optimizer.params.lr 0.0005 (now 0.1)." in log
+    assert "image_size 32 (now 40)" in log
+
+
 def test_more_epochs_continue_a_finished_run(reference, mmf, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(reference, folder)

@@ -143,3 +143,13 @@ def test_precision_is_chosen_by_the_device_and_explained():
         choose_precision("fp16", torch.device("cpu"))
     with pytest.raises(InputError, match=r"training.precision: 'half'"):
         choose_precision("half", torch.device("cpu"))
+
+
+def test_differences_of_settings_are_named_by_their_keys():
+    old = {"training": {"seed": 1, "lr": 2}, "model": "a", "gone": {}}
+    new = {"training": {"seed": 1, "lr": 3, "more": True}, "model": "a", "gone": {}}
+    assert checkpoints.differences(old, old) == []
+    assert checkpoints.differences(old, new) == [
+        "training.lr 2 (now 3)",
+        "training.more None (now True)",
+    ]

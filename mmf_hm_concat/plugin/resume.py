@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat import checkpoints, random_state
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.files import replacing
 
 if TYPE_CHECKING:
     from mmf_hm_concat.plugin.trainer import ConcatTrainer
@@ -48,8 +49,9 @@ def find_checkpoint(config: DictConfig, save_dir: Path) -> Path | None:
 
 def load_for_prediction(trainer: "ConcatTrainer", path: Path) -> None:
     """Fill the model from a checkpoint, and refuse one that belongs to another text model."""
-    state = checkpoints.load_checkpoint(path)
+    state, path = _load_or_fall_back(trainer, path)
     _check_text_model(state, path)
+    _compare_settings(trainer, state, path)
     checkpoints.load_weights(trainer.model, state["model"], path)
     trainer.log(f"Using the checkpoint {path} (epoch {state.get('current_epoch', '?')}).")
 
@@ -79,7 +81,7 @@ def start_run(trainer: "ConcatTrainer") -> None:
             )
         synchronize()
         return
-    state = _load_or_fall_back(trainer, path)
+    state, path = _load_or_fall_back(trainer, path)
     if settings.resume_pretrained and settings.pretrained_state_mapping:
         _load_mapped(trainer, state["model"], settings.pretrained_state_mapping)
         return
@@ -89,6 +91,7 @@ def start_run(trainer: "ConcatTrainer") -> None:
     if settings.reset.all or "run" not in state or settings.resume_pretrained:
         trainer.log(f"Starting from the weights of {path}.")
         return
+    _compare_settings(trainer, state, path)
     if not settings.reset.optimizer:
         trainer.optimizer.load_state_dict(state["optimizer"])
         trainer.scaler.load_state_dict(state["scaler"])
@@ -105,21 +108,86 @@ def start_run(trainer: "ConcatTrainer") -> None:
         states = state["random"]
         if len(states) == get_world_size():
             random_state.restore(states[get_rank()])
+    if own and is_master():
+        _set_stale_best_aside(trainer)
+    synchronize()
     trainer.log(f"Resuming {path}: epoch {trainer.current_epoch}, update {trainer.num_updates}.")
 
 
-def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> dict[str, Any]:
-    """A torn newest checkpoint gives way to the best of the run, which is said."""
+def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, Any], Path]:
+    """A checkpoint and its path. A torn current one gives way to the best, or the best to it."""
     other = path.with_name(
         checkpoints.BEST if path.name == checkpoints.CURRENT else checkpoints.CURRENT
     )
     try:
-        return checkpoints.load_checkpoint(path)
+        return checkpoints.load_checkpoint(path), path
     except InputError as error:
         if path.name not in (checkpoints.BEST, checkpoints.CURRENT) or not other.is_file():
             raise
         trainer.log(f"{error} Going back to {other}.", "warning")
-        return checkpoints.load_checkpoint(other)
+        return checkpoints.load_checkpoint(other), other
+
+
+def _set_stale_best_aside(trainer: "ConcatTrainer") -> None:
+    """A best.ckpt that somebody put there from another run must not end up as this run's."""
+    best = trainer.save_dir / checkpoints.BEST
+    if best.is_file() and checkpoints.load_checkpoint(best).get("run") != trainer.run:
+        checkpoints.set_aside(trainer.save_dir, (checkpoints.BEST,))
+        trainer.log(
+            f"{best} is of another run: moved to {trainer.save_dir / checkpoints.PREVIOUS}.",
+            "warning",
+        )
+
+
+def _compare_settings(trainer: "ConcatTrainer", state: dict[str, Any], path: Path) -> None:
+    """Warn when the checkpoint was made with other settings that bear on the result."""
+    old, new = (
+        _bearing_on_result(config, trainer.predicting)
+        for config in (state.get("config", {}), settings_of_run(trainer.config))
+    )
+    if found := checkpoints.differences(old, new):
+        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+        trainer.log(
+            f"{path} was made with other settings: {', '.join(found[:10])}{more}.", "warning"
+        )
+
+
+def _bearing_on_result(config: dict[str, Any], predicting: bool) -> dict[str, Any]:
+    """The settings on which the predictions depend, or, when training, the next updates."""
+    names = (config.get("datasets") or "").split(",")
+    datasets = {name: config.get("dataset_config", {}).get(name) or {} for name in names}
+    model = config.get("model")
+    found = {"model_config": {model: config.get("model_config", {}).get(model)}}
+    if predicting:
+        kept = ("image_size", "use_images", "processors")
+        kept_of = {n: {k: d.get(k) for k in kept} for n, d in datasets.items()}
+        return {**found, "dataset_config": kept_of}
+    places = ("data_dir", "cache_dir", "image_cache", "zip_password")
+    kept_of = {n: {k: v for k, v in d.items() if k not in places} for n, d in datasets.items()}
+    training = config.get("training", {})
+    keys = ("seed", "batch_size", "update_frequency", "clip_gradients", "max_grad_l2_norm")
+    found |= {"dataset_config": kept_of, "training": {key: training.get(key) for key in keys}}
+    return found | {key: config.get(key) for key in ("optimizer", "scheduler")}
+
+
+def settings_of_run(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    """All settings as `config=` takes them: without what MMF adds at run time, and no password."""
+    settings = OmegaConf.to_container(config, resolve=resolve)
+    for key in ("start_rank", "device_id"):
+        settings.pop(key, None)
+    model = settings["model_config"].get(settings["model"])
+    if isinstance(model, dict):
+        model.pop("model", None)
+    for dataset in settings["dataset_config"].values():
+        if "zip_password" in dataset:
+            dataset["zip_password"] = None
+    return settings
+
+
+def save_config(trainer: "ConcatTrainer") -> None:
+    """Write the run's settings beside its checkpoints."""
+    with replacing(trainer.save_dir / checkpoints.CONFIG) as temporary:
+        OmegaConf.save(OmegaConf.create(settings_of_run(trainer.config, resolve=False)), temporary)
 
 
 def _load_mapped(trainer: "ConcatTrainer", state: dict[str, Any], mapping: DictConfig) -> None:
@@ -166,7 +234,7 @@ def save(trainer: "ConcatTrainer", name: str) -> None:
             "random": states,
             "run": trainer.run,
             "text_model": registry.get("text_model_checksum", no_warning=True),
-            "config": OmegaConf.to_container(trainer.config, resolve=True),
+            "config": settings_of_run(trainer.config),
         },
         trainer.save_dir / name,
     )

@@ -5,6 +5,7 @@ and after mmf_predict the submission. One epoch is: all batches, one validation,
 """
 
 import contextlib
+import copy
 import logging
 import math
 import os
@@ -21,8 +22,7 @@ from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import get_rank, get_world_size, is_master
-from mmf.utils.logger import TensorboardLogger
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 from tqdm import tqdm
 
 from mmf_hm_concat import checkpoints
@@ -34,6 +34,7 @@ from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
 from mmf_hm_concat.plugin.loaders import build_loader, start_epoch
 from mmf_hm_concat.plugin.prediction import predict
 from mmf_hm_concat.plugin.processors import OF_TEXT_MODEL
+from mmf_hm_concat.plugin.progress import Progress
 from mmf_hm_concat.plugin.signals import SaveOnSignal
 from mmf_hm_concat.precision import autocast, choose_precision
 
@@ -106,10 +107,11 @@ class ConcatTrainer(BaseTrainer):
         if self.predicting:
             resume.load_for_prediction(self, self.start)
             return
-        if self.device.type == "cuda" and self.config.optimizer.type in ("Adam", "AdamW", "SGD"):
-            with open_dict(self.config.optimizer.params):
-                self.config.optimizer.params.setdefault("fused", True)
-        self.optimizer = build_optimizer(self.model, self.config)
+        config = copy.deepcopy(self.config)  # what the device likes is no setting of the run
+        if self.device.type == "cuda" and config.optimizer.type in ("Adam", "AdamW", "SGD"):
+            with open_dict(config.optimizer.params):
+                config.optimizer.params.setdefault("fused", True)
+        self.optimizer = build_optimizer(self.model, config)
         self.load_extras()
         self.parallelize_model()
 
@@ -128,22 +130,13 @@ class ConcatTrainer(BaseTrainer):
         self.lr_scheduler = (
             build_scheduler(self.optimizer, self.config) if training.lr_scheduler else None
         )
-        self.tb_writer = None
-        if training.tensorboard and is_master():
-            try:
-                self.tb_writer = TensorboardLogger(
-                    get_mmf_env(key="tensorboard_logdir") or str(self.save_dir / "logs")
-                )
-            except ImportError:
-                raise InputError(
-                    "training.tensorboard: install it first: pip install tensorboard"
-                ) from None
         if "train" not in self.run_type:
             resume.load_for_prediction(self, self.start)
             return
+        self.progress = Progress(self.config, self.save_dir, self.log)
         resume.start_run(self)
         if is_master():
-            (self.save_dir / "config.yaml").write_text(OmegaConf.to_yaml(self.config))
+            resume.save_config(self)
 
     def parallelize_model(self) -> None:
         self.network = self.model
@@ -168,14 +161,12 @@ class ConcatTrainer(BaseTrainer):
         self.max_updates = training.max_updates or math.inf
         if math.inf == self.max_epochs == self.max_updates:
             raise InputError("training.max_epochs and training.max_updates are both null: set one.")
-        self.started, self.memes_seen = time.monotonic(), 0
         with SaveOnSignal(self.device) as self.signal:
             while self._goes_on():
                 self._train_epoch()
         if not (self.save_dir / checkpoints.BEST).is_file():
             raise InputError("Nothing was trained: training.max_epochs or max_updates is 0.")
-        if is_master():
-            self._say_goodbye()
+        self.progress.end(self.early_stop)
         self.inference()
 
     def _goes_on(self) -> bool:
@@ -235,6 +226,7 @@ class ConcatTrainer(BaseTrainer):
     def _update(self, group: list[Any]) -> None:
         """One step of the optimiser over ``group``: batches whose gradients are added up."""
         sizes = [batch.get_batch_size() for batch in group]
+        total = torch.zeros((), device=self.device)
         for batch, size in zip(group, sizes, strict=True):
             last = batch is group[-1]
             accumulate = getattr(self.network, "no_sync", contextlib.nullcontext)
@@ -244,7 +236,8 @@ class ConcatTrainer(BaseTrainer):
                 loss = self._extract_loss(report)
                 # Every meme of the effective batch weighs the same, in a short last batch, too.
                 self.scaler.scale(loss * (size / sum(sizes))).backward()
-            self.epoch_loss += loss.detach() * size
+            total += loss.detach() * size
+        self.epoch_loss += total
         if self.config.training.clip_gradients:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(
@@ -256,14 +249,14 @@ class ConcatTrainer(BaseTrainer):
         self.num_updates += 1
         self.epoch_memes += sum(sizes) * get_world_size()
         registry.register("num_updates", self.num_updates)
-        self._check_finite(loss, group)
+        self._check_finite(total, group)
 
     def _check_finite(
         self, loss: torch.Tensor | None = None, group: list[Any] | None = None
     ) -> None:
         """Stop on a loss that is not finite; one update late on a GPU, so as not to wait for it."""
         checked = getattr(self, "_unchecked", None)
-        self._unchecked = None if loss is None else (loss.detach(), group)
+        self._unchecked = None if loss is None else (loss, group)
         if self.device.type == "cpu" and loss is not None:
             checked, self._unchecked = self._unchecked, None
         if checked is None or math.isfinite(checked[0].item()):
@@ -296,37 +289,15 @@ class ConcatTrainer(BaseTrainer):
         resume.save(self, checkpoints.CURRENT)
         resume.keep_last(self)
         loss = float(self.epoch_loss) / max(self.epoch_memes / get_world_size(), 1)
-        self._log_epoch(loss, figures, speed, is_best)
-
-    def _log_epoch(self, loss: float, figures: dict, speed: float, is_best: bool) -> None:
-        total = self.max_epochs if self.max_epochs < math.inf else "?"
-        lr = self.optimizer.param_groups[0]["lr"]
-        shown = ", ".join(
-            f"{name.removeprefix('hm_competition/')} {value:.4f}"
-            for name, value in figures.items()
-            if name != "total_loss"
-        )
-        self.memes_seen += self.epoch_memes
-        per_epoch = (time.monotonic() - self.started) / max(self.memes_seen, 1) * self.epoch_memes
-        left = ""
-        if self.max_epochs < math.inf:
-            seconds = per_epoch * max(self.max_epochs - self.current_epoch, 0)
-            left = f", at most {seconds:.0f} s left"
-        self.log(
-            f"epoch {self.current_epoch}/{total}: train loss {loss:.4f}; validation {shown}; "
-            f"lr {lr:.2g}, {speed:.0f} memes/s{left}{' (best so far)' if is_best else ''}"
-        )
-        if self.tb_writer:
-            scalars = {"train/loss": loss, "lr": lr, "memes_per_second": speed}
-            scalars |= {f"val/{name}": value for name, value in figures.items()}
-            self.tb_writer.add_scalars(scalars, self.num_updates)
-
-    def _say_goodbye(self) -> None:
-        stop = self.early_stop
-        self.log(
-            f"Best: {stop.criterion} {stop.best:.4f} at epoch {stop.best_epoch}. "
-            f"Checkpoint: {self.save_dir / checkpoints.BEST}. Log: {self.save_dir / 'train.log'}. "
-            f"Next: mmf_predict config={self.config.config}"
+        self.progress.end_epoch(
+            self.current_epoch,
+            self.num_updates,
+            memes=self.epoch_memes,
+            loss=loss,
+            figures=figures,
+            lr=self.optimizer.param_groups[0]["lr"],
+            speed=speed,
+            is_best=is_best,
         )
 
     # ---- after training, and without it ----
