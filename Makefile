@@ -12,7 +12,10 @@ demo: install
 	$(BIN)/mmf_predict config=projects/concat/sample.yaml
 	@echo
 	$(BIN)/hm_concat check $(RUN)/submission.csv --data $(SAMPLE) --truth $(SAMPLE)/test_truth.csv
+	$(BIN)/hm_concat show $(RUN)/submission.csv $(RUN)/memes.png --data $(SAMPLE) --truth $(SAMPLE)/test_truth.csv --memes 12
+	@echo
 	@echo "The submission is $(RUN)/submission.csv, the log $(RUN)/train.log, the model $(RUN)/best.ckpt."
+	@echo "What the model says of the first test memes is drawn in $(RUN)/memes.png."
 
 test: install
 	$(BIN)/python -m pytest

@@ -5,7 +5,8 @@ A checkpoint is a dict of tensors and plain Python values, saved with `torch.sav
 the text model, or None), and what the trainer needs to resume.
 """
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from mmf_hm_concat.files import replacing
 BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
 # All settings of the run, in the form that `config=` takes.
 CONFIG = "config.yaml"
+# The folder of the checkpoints that checkpoint.keep_last keeps.
+EPOCHS = "models"
 # Where the checkpoints of an earlier run in the same folder go.
 PREVIOUS = "previous"
 
@@ -93,10 +96,22 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{key} {old!r} (now {new!r})"]
 
 
-def set_aside(folder: Path, names: tuple[str, ...] = (BEST, CURRENT)) -> list[str]:
-    """Move the checkpoints of an earlier run into ``folder``/previous; returns their names."""
+def folder_of_run(path: Path) -> Path:
+    """The `env.save_dir` that a checkpoint belongs to, which may lie in a folder of it."""
+    return path.parent.parent if path.parent.name in (EPOCHS, PREVIOUS) else path.parent
+
+
+def set_aside(folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS)) -> list[str]:
+    """Move an earlier run's checkpoints into ``folder``/previous, in place of those there.
+
+    Returns:
+        The names of what was moved.
+    """
     moved = [name for name in names if (folder / name).exists()]
     for name in moved:
-        (folder / PREVIOUS).mkdir(exist_ok=True)
-        (folder / name).replace(folder / PREVIOUS / name)
+        target = folder / PREVIOUS / name
+        target.parent.mkdir(exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        (folder / name).replace(target)
     return moved

@@ -49,6 +49,10 @@ class EarlyStop:
     def stop(self) -> bool:
         return self.waited >= self.patience
 
+    def forget_best(self) -> None:
+        """Take the next figure for the best so far, whatever it is; the patience stays."""
+        self.best, self.best_epoch, self.best_update = math.nan, 0, 0
+
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -156,6 +156,31 @@ def test_weights_of_another_run_start_a_new_one(reference, mmf, tmp_path):
     assert new["run"] != old["run"] and new["num_updates"] == 1
 
 
+def test_going_on_in_another_folder_leaves_a_best_checkpoint_there(reference, mmf, tmp_path):
+    mmf(tmp_path, "training.seed=7", "training.max_updates=1", "checkpoint.keep_last=1")
+    mmf(
+        tmp_path,
+        *SAVE_OFTEN,
+        f"checkpoint.resume_file={reference}/current.ckpt",
+        "training.max_epochs=3",
+        "training.early_stop.patience=9",
+        "checkpoint.keep_last=1",
+    )
+    best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST)
+    assert best["current_epoch"] == 3
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["epoch_0003.ckpt"]
+    assert (tmp_path / "previous" / "models" / "epoch_0001.ckpt").is_file()
+    kept = tmp_path / "models" / "epoch_0003.ckpt"
+    mmf(tmp_path, f"checkpoint.resume_file={kept}", predict=True)  # its text model is one above
+    mmf(tmp_path, f"checkpoint.resume_file={kept}", "training.max_epochs=3")
+    assert kept.is_file()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_memes(mmf, tmp_path):
+    with pytest.raises(InputError, match=r"loss is (nan|inf) at update \d.* memes \[\d+, "):
+        mmf(tmp_path, "optimizer.params.lr=1e30")
+
+
 def test_max_updates_means_that_many(mmf, tmp_path):
     mmf(tmp_path, *SAVE_OFTEN, "training.max_updates=3")
     assert checkpoints.load_checkpoint(tmp_path / checkpoints.CURRENT)["num_updates"] == 3

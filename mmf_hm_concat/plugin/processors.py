@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchvision.transforms import v2
 
-from mmf_hm_concat.checkpoints import TEXT_MODEL
+from mmf_hm_concat.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.files import replacing
 from mmf_hm_concat.images import normalize, read_rgb, resize
@@ -39,7 +39,7 @@ OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
 def run_folder() -> Path:
     """The folder of the checkpoint that this run starts from, else the one it saves into."""
     resume_file = registry.get("config").checkpoint.resume_file
-    return Path(resume_file).parent if resume_file else Path(get_mmf_env(key="save_dir"))
+    return folder_of_run(Path(resume_file)) if resume_file else Path(get_mmf_env(key="save_dir"))
 
 
 @registry.register_processor("fasttext_sentence_vector")

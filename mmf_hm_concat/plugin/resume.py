@@ -70,16 +70,18 @@ def start_run(trainer: "ConcatTrainer") -> None:
     """Resume as `checkpoint` says, or start afresh in a folder without old checkpoints."""
     settings = trainer.config.checkpoint
     path = trainer.start
-    if path is None:
+    own = path is not None and trainer.save_dir.resolve() in path.resolve().parents
+    if not own:
         moved = checkpoints.set_aside(trainer.save_dir) if is_master() else []
         if moved:
             trainer.log(
-                f"{trainer.save_dir} holds an earlier run: its {' and '.join(moved)} moved to "
+                f"{trainer.save_dir} holds an earlier run: its {', '.join(moved)} moved to "
                 f"{trainer.save_dir / checkpoints.PREVIOUS}. (To go on with it instead: "
                 "checkpoint.resume=true.)",
                 "warning",
             )
         synchronize()
+    if path is None:
         return
     state, path = _load_or_fall_back(trainer, path)
     if settings.resume_pretrained and settings.pretrained_state_mapping:
@@ -87,7 +89,6 @@ def start_run(trainer: "ConcatTrainer") -> None:
         return
     _check_text_model(state, path)
     checkpoints.load_weights(trainer.model, state["model"], path)
-    own = path.parent.resolve() == trainer.save_dir.resolve()
     if settings.reset.all or "run" not in state or settings.resume_pretrained:
         trainer.log(f"Starting from the weights of {path}.")
         return
@@ -108,9 +109,11 @@ def start_run(trainer: "ConcatTrainer") -> None:
         states = state["random"]
         if len(states) == get_world_size():
             random_state.restore(states[get_rank()])
-    if own and is_master():
+    if is_master():
         _set_stale_best_aside(trainer)
     synchronize()
+    if not (trainer.save_dir / checkpoints.BEST).is_file():
+        trainer.early_stop.forget_best()  # or nothing might ever be better and saved as best
     trainer.log(f"Resuming {path}: epoch {trainer.current_epoch}, update {trainer.num_updates}.")
 
 
@@ -245,7 +248,7 @@ def keep_last(trainer: "ConcatTrainer") -> None:
     count = trainer.config.checkpoint.keep_last
     if not count or not is_master():
         return
-    folder = trainer.save_dir / "models"
+    folder = trainer.save_dir / checkpoints.EPOCHS
     folder.mkdir(exist_ok=True)
     target = folder / f"epoch_{trainer.current_epoch:04d}.ckpt"
     target.unlink(missing_ok=True)
