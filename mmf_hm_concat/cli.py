@@ -7,8 +7,12 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmf_hm_concat.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PROJECTS = Path(__file__).parent / "projects"
 
@@ -39,6 +43,33 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--threshold", type=float, default=0.5)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
     add.set_defaults(run=check)
+
+    add = commands.add_parser("predict", help="print the probability that one meme is hateful")
+    add.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a run; of several: the mean of them"
+    )
+    add.add_argument("image", metavar="IMAGE", help="a picture file")
+    add.add_argument("text", metavar="TEXT", help="the text on it, in quotes")
+    add.set_defaults(run=predict)
+
+    add = commands.add_parser("ensemble", help="make one submission of several")
+    add.add_argument(
+        "members",
+        nargs="+",
+        metavar="RUN_OR_CSV",
+        help="submissions, or folders of runs that hold a submission.csv",
+    )
+    add.add_argument("--out", type=Path, required=True, metavar="OUT.csv")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    add.add_argument(
+        "--by",
+        choices=("probability", "rank"),
+        default="probability",
+        help="take the mean of the probabilities (default), or of their ranks",
+    )
+    add.add_argument("--threshold", type=float, default=0.5)
+    add.set_defaults(run=ensemble)
 
     chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -79,13 +110,10 @@ def check_data(chosen: argparse.Namespace) -> int:
 
 
 def check(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.memes import read_release
-    from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
-    from mmf_hm_concat.submission import check_submission, read_truth, score
+    from mmf_hm_concat.scoring import read_truth, score
+    from mmf_hm_concat.submission import check_submission
 
-    splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
-    release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
-    memes = read_release(release)["test"]
+    memes = _test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
     for problem in problems:
         print(problem)
@@ -101,6 +129,33 @@ def check(chosen: argparse.Namespace) -> int:
         )
         print(f"AUROC {auroc}, accuracy {result['accuracy']:.4f}")
     return 0
+
+
+def predict(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.classifier import MemeClassifier
+
+    print(MemeClassifier.load(*chosen.runs)(chosen.image, chosen.text))
+    return 0
+
+
+def ensemble(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.ensemble import combine
+    from mmf_hm_concat.submission import write_submission
+
+    memes = _test_memes(chosen)
+    mean = combine(chosen.members, memes.number, chosen.by)
+    print(write_submission(chosen.out, memes, mean, threshold=chosen.threshold))
+    return 0
+
+
+def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":
+    """The test split of `--data` and `--split`; columns: memes.py."""
+    from mmf_hm_concat.memes import read_release
+    from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
+
+    splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
+    release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
+    return read_release(release)["test"]
 
 
 def _cache_dir() -> Path:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.submission import check_submission, read_truth, score, write_submission
+from mmf_hm_concat.scoring import read_truth, score
+from mmf_hm_concat.submission import check_submission, write_submission
 
 NUMBERS = [1236, 7, 98765, 500]
 MEMES = pd.DataFrame({"id": ["01236", "00007", "98765", "00500"], "number": NUMBERS})
@@ -72,6 +73,7 @@ def test_reading_gives_the_same_numbers_back(tmp_path_factory, values, threshold
         ({"memes": MEMES.assign(number=[1, 2, 2, 3])}, "there more than once"),
         ({"threshold": 0}, "evaluation.threshold"),
         ({"threshold": float("nan")}, "evaluation.threshold"),
+        ({"threshold": "half"}, "evaluation.threshold: 'half'"),
         ({"id_format": "string"}, "neither number nor padded"),
     ],
 )
@@ -205,7 +207,7 @@ def test_damaged_files_are_not_scored(path, name):
 def test_truth_as_csv_and_jsonl(tmp_path):
     (tmp_path / "truth.csv").write_text("id,label\n01236,0\n7,1\n")
     (tmp_path / "truth.jsonl").write_text(
-        '{"id": "01236", "label": 0, "text": "a"}\n\n{"id": 7, "label": 1}\n'
+        '{"id": "01236", "label": 0, "text": "a\u2028b"}\n\n{"id": 7, "label": 1}\n', "utf-8"
     )
     for name in ("truth.csv", "truth.jsonl"):
         truth = read_truth(tmp_path / name)
