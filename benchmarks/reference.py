@@ -1,4 +1,4 @@
-"""The input as the tutorial does it: everything anew for every meme in every epoch.
+"""The input and the prediction as the tutorial does them: everything anew for every meme.
 
 Each sample opens and decodes the whole PNG, resizes, converts and normalises it with torchvision,
 and asks fastText for the sentence vector. Batches come from a plain DataLoader with one worker a
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import fasttext
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -45,3 +46,16 @@ def epoch(memes: Memes, workers: int | None = None, batch: int = BATCH) -> int:
     workers = cores() if workers is None else workers
     batches = DataLoader(memes, batch, shuffle=True, num_workers=workers)
     return sum(len(images) for images, _ in batches)
+
+
+@torch.no_grad()
+def predict(memes: Memes, network: nn.Module, workers: int) -> torch.Tensor:
+    """P(hateful), float32 (N,), as the tutorial's `make_submission_frame` finds it.
+
+    What is copied: batches of 4, in order; the network on the CPU in float32, its tensors in
+    torch's default memory layout; each picture decoded whole and each text given to fastText when
+    its turn comes, in this process or in ``workers`` others (the tutorial sets 16).
+    """
+    batches = DataLoader(memes, batch_size=4, shuffle=False, num_workers=workers)
+    parts = [torch.softmax(network.eval()(text, image), dim=1)[:, 1] for image, text in batches]
+    return torch.cat(parts)
