@@ -5,7 +5,8 @@
 0.031
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmf_hm_concat import checkpoints
 from mmf_hm_concat.batches import EVALUATION_BATCH
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.fusion import LanguageAndVisionConcat
+from mmf_hm_concat.image_store import cores
 from mmf_hm_concat.images import normalize, read_rgb, resize
 from mmf_hm_concat.network import build_network
 from mmf_hm_concat.precision import autocast, choose_precision
@@ -29,7 +31,7 @@ class MemeClassifier:
 
     Calling it with an image (a path or a PIL image) and a text gives P(hateful), a float in
     [0, 1]; with a sequence of each, a list of them. On a CPU it is the same number, bit for bit,
-    that mmf_predict writes.
+    that mmf_predict writes on the same machine.
     """
 
     def __init__(self, members: Sequence["Member"]):
@@ -96,7 +98,7 @@ class Member:
             used = rows[: min(size, len(texts) - start)]
             text_BL = None if vectors is None else vectors[rows].to(self.device)
             image_B3HW = self._pixels([images[i] for i in used], size)
-            with torch.inference_mode(), autocast(self.precision, self.device):
+            with _threads(cores()), torch.inference_mode(), autocast(self.precision, self.device):
                 logits = self.network(text_BL, image_B3HW).float().cpu()
             found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
         return found
@@ -107,6 +109,17 @@ class Member:
         pixels = [torch.from_numpy(resize(read_rgb(image), self.image_size)) for image in images]
         pixels += pixels[-1:] * (size - len(pixels))
         return normalize(torch.stack(pixels).permute(0, 3, 1, 2).to(self.device))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as mmf_predict uses: sums over another number of them round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_member(path: Path) -> Member:

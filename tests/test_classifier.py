@@ -13,6 +13,7 @@ from PIL import Image
 from mmf_hm_concat import MemeClassifier, checkpoints, cli
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.memes import read_memes
+from mmf_hm_concat.network import build_network
 from mmf_hm_concat.text import fit_text_model
 
 pytestmark = pytest.mark.slow
@@ -125,6 +126,31 @@ def changed(run, folder, **keys):
         change(state[key])
     checkpoints.save_checkpoint(state, folder / checkpoints.BEST)
     return folder
+
+
+def test_the_number_of_threads_changes_nothing(run, memes, tmp_path):
+    """ResNet-50's sums in float32 do depend on it, and the caller may have set any."""
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    state = checkpoints.load_checkpoint(other / checkpoints.BEST)
+    config = state["config"]
+    settings = config["model_config"]["concat_vl"]
+    settings["vision"].update(name="resnet50", weights="none")
+    config["training"]["precision"] = "fp32"
+    processors = config["dataset_config"]["hm_competition"]["processors"]
+    processors["image_processor"]["params"]["size"] = 224
+    torch.manual_seed(0)
+    state["model"] = {f"network.{k}": v for k, v in build_network(settings).state_dict().items()}
+    checkpoints.save_checkpoint(state, other / checkpoints.BEST)
+    classifier, threads, found = MemeClassifier.load(other), torch.get_num_threads(), set()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.add(classifier(memes.path[0], memes.text[0]))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
 
 
 def test_folders_that_are_no_runs(run, tmp_path):

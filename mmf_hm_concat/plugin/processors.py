@@ -123,7 +123,8 @@ def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
     for name in [files] if isinstance(files, str) else files:
         path = Path(data_dir) / name
         try:
-            lines = path.read_text("utf-8").splitlines()
+            # Not splitlines: it also splits at U+2028, which JSON lets stand within a text.
+            lines = path.read_text("utf-8").split("\n")
             texts += [json.loads(line)["text"] for line in lines if line.strip()]
         except FileNotFoundError:
             raise InputError(f"{path}: no such file (annotations of the text processor)") from None
