@@ -1,4 +1,4 @@
-"""Input, network and training as the tutorial does them: everything anew for every meme.
+"""Input, training and prediction as the tutorial does them: everything anew for every meme.
 
 Input: each sample opens and decodes the whole PNG, resizes, converts and normalises it with
 torchvision, and asks fastText for the sentence vector. Batches come from a plain DataLoader with
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import models, transforms
+from torchvision import transforms
 
 from mmf_hm_concat.image_store import cores
 
@@ -50,29 +50,21 @@ def epoch(memes: Memes, workers: int | None = None, batch: int = BATCH) -> int:
     return sum(len(images) for images, _ in batches)
 
 
-class Network(nn.Module):
-    """The concat-fusion network: probabilities (B, 2) from images (B, 3, H, W) and vectors."""
+def train(memes: Memes, labels: Tensor, network: nn.Module, workers: int) -> int:
+    """One epoch, with the loss read after every batch for the log; returns how many memes.
 
-    def __init__(self, name: str, dim: int):
-        super().__init__()
-        self.text, self.image = nn.Linear(dim, 300), models.get_model(name, num_classes=300)
-        self.fusion, self.classifier = nn.Linear(600, 256), nn.Linear(256, 2)
-        self.dropout = nn.Dropout(0.1)
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        both = torch.cat([torch.relu(self.text(text)), torch.relu(self.image(image))], dim=1)
-        return torch.softmax(self.classifier(self.dropout(torch.relu(self.fusion(both)))), dim=1)
-
-
-def train(memes: Memes, labels: Tensor, network: Network, workers: int) -> int:
-    """One epoch, reading the loss after every batch for the log; returns the number of memes."""
+    Args:
+        labels: int64 (N,).
+        network: (text, image) -> logits, in float32 and torch's default memory layout.
+        workers: of the loader; the tutorial sets 16.
+    """
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-5)
     rows = torch.randperm(len(memes)).tolist()
     batches = DataLoader(Labelled(memes, labels), 4, sampler=rows, num_workers=workers)
     seen = 0
     for number, (images, texts, targets) in enumerate(batches, 1):
-        probabilities = network(images.to(device), texts.to(device))
+        probabilities = torch.softmax(network(texts.to(device), images.to(device)), dim=1)
         loss = nn.functional.cross_entropy(probabilities, targets.to(device))
         (loss / 16).backward()
         loss.item()
@@ -95,3 +87,16 @@ class Labelled(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
         return *self.memes[i], self.labels[i]
+
+
+@torch.no_grad()
+def predict(memes: Memes, network: nn.Module, workers: int) -> torch.Tensor:
+    """P(hateful), float32 (N,), as the tutorial's `make_submission_frame` finds it.
+
+    What is copied: batches of 4, in order; the network on the CPU in float32, its tensors in
+    torch's default memory layout; each picture decoded whole and each text given to fastText when
+    its turn comes, in this process or in ``workers`` others (the tutorial sets 16).
+    """
+    batches = DataLoader(memes, batch_size=4, shuffle=False, num_workers=workers)
+    parts = [torch.softmax(network.eval()(text, image), dim=1)[:, 1] for image, text in batches]
+    return torch.cat(parts)

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from _memes import machine, make_memes
 from mmf_cli.run import run as mmf_run
-from reference import Memes, Network, train
+from reference import Memes, train
 from torch import nn
 
 from mmf_hm_concat.image_store import cores
@@ -115,7 +115,7 @@ def main() -> None:
         }
         ours = build_network(settings).to(device, memory_format=torch.channels_last)
         full = count // BATCH * BATCH * epochs
-        theirs = Network(name, text_model.dim).to(device)
+        theirs = build_network(settings).to(device)
         for k in range(ROUNDS + 1):
             measure("tutorial", few, lambda: train(memes, labels[:few], theirs, WORKERS))
             measure("tutorial, a worker a core", few, lambda: train(memes, labels, theirs, cores()))

@@ -5,7 +5,8 @@
 0.031
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmf_hm_concat import checkpoints
 from mmf_hm_concat.batches import EVALUATION_BATCH
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.fusion import LanguageAndVisionConcat
+from mmf_hm_concat.image_store import cores
 from mmf_hm_concat.images import normalize, read_rgb, resize
 from mmf_hm_concat.network import build_network
 from mmf_hm_concat.precision import autocast, choose_precision
@@ -25,12 +27,51 @@ ImageSource = str | Path | Image.Image
 
 
 class MemeClassifier:
-    """A trained `concat_vl`; made by `load`.
+    """One trained `concat_vl` or the mean of several; made by `load`.
 
     Calling it with an image (a path or a PIL image) and a text gives P(hateful), a float in
     [0, 1]; with a sequence of each, a list of them. On a CPU it is the same number, bit for bit,
-    that mmf_predict writes.
+    that mmf_predict writes on the same machine.
     """
+
+    def __init__(self, members: Sequence["Member"]):
+        self.members = members
+
+    @classmethod
+    def load(cls, *runs: str | Path) -> "MemeClassifier":
+        """Load the best checkpoint of a run, or of several.
+
+        Args:
+            runs: each a run's `env.save_dir`, or one checkpoint in it.
+
+        Raises:
+            InputError: no checkpoint, one of another model, or a text model that is missing or
+                not the one the checkpoint was trained with.
+        """
+        if not runs:
+            raise InputError("MemeClassifier.load needs the folder of a run, or of several.")
+        return cls([load_member(Path(run)) for run in runs])
+
+    def __call__(
+        self, image: ImageSource | Sequence[ImageSource], text: str | Sequence[str]
+    ) -> float | list[float]:
+        """P(hateful), as the class says.
+
+        Raises:
+            InputError: not as many texts as images, or a picture that cannot be read.
+        """
+        if isinstance(image, ImageSource) != isinstance(text, str):
+            raise InputError("Give one image and one text, or a list of each.")
+        if isinstance(text, str):
+            return self([image], [text])[0]
+        if len(image) != len(text):
+            raise InputError(f"{len(image)} images but {len(text)} texts: give one text an image.")
+        columns = [member.probabilities(image, text) for member in self.members]
+        return [sum(row) / len(row) for row in zip(*columns, strict=True)]
+
+
+class Member:
+    """One network with what it needs to see a meme as it did in training."""
 
     def __init__(
         self,
@@ -44,50 +85,8 @@ class MemeClassifier:
         self.text_model, self.image_size = text_model, image_size
         self.precision, self.device = precision, device
 
-    @classmethod
-    def load(cls, run: str | Path) -> "MemeClassifier":
-        """Load the best checkpoint of a run.
-
-        Args:
-            run: the run's `env.save_dir`, or one checkpoint in it.
-
-        Raises:
-            InputError: no checkpoint, one of another model, or a text model that is missing or
-                not the one the checkpoint was trained with.
-        """
-        path = Path(run)
-        path = path / checkpoints.BEST if path.is_dir() else path
-        state = checkpoints.load_checkpoint(path)
-        config = state.get("config", {})
-        if config.get("model") != "concat_vl" or "hm_competition" not in config["dataset_config"]:
-            raise InputError(
-                f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "
-                f"{config.get('model')} on {config.get('datasets')}."
-            )
-        settings = config["model_config"]["concat_vl"]
-        network = build_network(_without_pretrained_weights(settings))
-        weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
-        checkpoints.load_weights(network, weights, path)
-        text_model = None
-        if settings["language"]:
-            text_model = load_text_model(path.parent / checkpoints.TEXT_MODEL, state["text_model"])
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        precision, _ = choose_precision(config["training"]["precision"], device)
-        size = config["dataset_config"]["hm_competition"]["image_size"]
-        return cls(network, text_model, size, precision, device)
-
-    def __call__(
-        self, image: ImageSource | Sequence[ImageSource], text: str | Sequence[str]
-    ) -> float | list[float]:
-        if isinstance(text, str):
-            return self._probabilities([image], [text])[0]
-        if len(image) != len(text):
-            raise InputError(f"{len(image)} images but {len(text)} texts: give one text an image.")
-        return self._probabilities(image, text)
-
-    def _probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
-        if not texts:
-            return []
+    def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
+        """P(hateful) of each meme."""
         vectors = None
         if self.text_model is not None:
             vectors = torch.from_numpy(self.text_model.vectors(texts))
@@ -99,7 +98,7 @@ class MemeClassifier:
             used = rows[: min(size, len(texts) - start)]
             text_BL = None if vectors is None else vectors[rows].to(self.device)
             image_B3HW = self._pixels([images[i] for i in used], size)
-            with torch.inference_mode(), autocast(self.precision, self.device):
+            with _threads(cores()), torch.inference_mode(), autocast(self.precision, self.device):
                 logits = self.network(text_BL, image_B3HW).float().cpu()
             found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
         return found
@@ -110,6 +109,57 @@ class MemeClassifier:
         pixels = [torch.from_numpy(resize(read_rgb(image), self.image_size)) for image in images]
         pixels += pixels[-1:] * (size - len(pixels))
         return normalize(torch.stack(pixels).permute(0, 3, 1, 2).to(self.device))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as mmf_predict uses: sums over another number of them round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def load_member(path: Path) -> Member:
+    """Load one checkpoint; see `MemeClassifier.load`."""
+    path = path / checkpoints.BEST if path.is_dir() else path
+    state = checkpoints.load_checkpoint(path)
+    config = state.get("config", {})
+    data = config.get("dataset_config", {}).get("hm_competition")
+    if config.get("model") != "concat_vl" or data is None:
+        raise InputError(
+            f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "
+            f"{config.get('model')} on {config.get('datasets')}."
+        )
+    settings = config["model_config"]["concat_vl"]
+    network = build_network(_without_pretrained_weights(settings))
+    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
+    checkpoints.load_weights(network, weights, path)
+    text_model, image_size = None, 0
+    if settings["language"]:
+        _params(data["processors"], "text_processor", "fasttext_sentence_vector", path)
+        text_model = load_text_model(
+            checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL, state["text_model"]
+        )
+    if settings["vision"]:
+        image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
+    use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
+    device = torch.device("cuda" if use_cuda else "cpu")
+    precision, _ = choose_precision(config["training"]["precision"], device)
+    return Member(network, text_model, image_size, precision, device)
+
+
+def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
+    """The settings of one of the two processors, if it is the one that we know without MMF."""
+    processor = processors[kind]
+    if processor["type"] != type:
+        raise InputError(
+            f"{path}: trained with the {kind} {processor['type']}; MemeClassifier knows {type} "
+            "only. Predict with mmf_predict."
+        )
+    return processor["params"]
 
 
 def _without_pretrained_weights(settings: dict[str, Any]) -> dict[str, Any]:

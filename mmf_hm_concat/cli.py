@@ -53,6 +53,33 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--memes", type=int, default=8, help="how many (8)")
     add.set_defaults(run=show)
 
+    add = commands.add_parser("predict", help="print the probability that one meme is hateful")
+    add.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a run; of several: the mean of them"
+    )
+    add.add_argument("image", metavar="IMAGE", help="a picture file")
+    add.add_argument("text", metavar="TEXT", help="the text on it, in quotes")
+    add.set_defaults(run=predict)
+
+    add = commands.add_parser("ensemble", help="make one submission of several")
+    add.add_argument(
+        "members",
+        nargs="+",
+        metavar="RUN_OR_CSV",
+        help="submissions, or folders of runs that hold a submission.csv",
+    )
+    add.add_argument("--out", type=Path, required=True, metavar="OUT.csv")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    add.add_argument(
+        "--by",
+        choices=("probability", "rank"),
+        default="probability",
+        help="take the mean of the probabilities (default), or of their ranks",
+    )
+    add.add_argument("--threshold", type=float, default=0.5)
+    add.set_defaults(run=ensemble)
+
     chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
@@ -92,9 +119,10 @@ def check_data(chosen: argparse.Namespace) -> int:
 
 
 def check(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.submission import check_submission, read_truth, score
+    from mmf_hm_concat.scoring import read_truth, score
+    from mmf_hm_concat.submission import check_submission
 
-    memes = _test_memes(chosen.data, chosen.split)
+    memes = _test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
     for problem in problems:
         print(problem)
@@ -119,9 +147,10 @@ def show(chosen: argparse.Namespace) -> int:
     import pandas as pd
 
     from mmf_hm_concat.pictures import contact_sheet
-    from mmf_hm_concat.submission import check_submission, read_truth
+    from mmf_hm_concat.scoring import read_truth
+    from mmf_hm_concat.submission import check_submission
 
-    memes = _test_memes(chosen.data, chosen.split)
+    memes = _test_memes(chosen)
     if problems := check_submission(chosen.submission, memes.number, judge_spread=False):
         raise InputError("\n".join(problems))
     memes = memes.assign(proba=pd.read_csv(chosen.submission)["proba"]).head(chosen.memes)
@@ -137,13 +166,30 @@ def show(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _test_memes(data: Path, split: str | None) -> "pd.DataFrame":
-    """The table (columns: memes.py) of a release's test split, or of ``split`` instead."""
+def predict(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.classifier import MemeClassifier
+
+    print(MemeClassifier.load(*chosen.runs)(chosen.image, chosen.text))
+    return 0
+
+
+def ensemble(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.ensemble import combine
+    from mmf_hm_concat.submission import write_submission
+
+    memes = _test_memes(chosen)
+    mean = combine(chosen.members, memes.number, chosen.by)
+    print(write_submission(chosen.out, memes, mean, threshold=chosen.threshold))
+    return 0
+
+
+def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":
+    """The test split of `--data` and `--split`; columns: memes.py."""
     from mmf_hm_concat.memes import read_release
     from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
 
-    splits = {"test": split or DEFAULT_SPLITS["test"]}
-    release = open_release(data, splits, cache_dir=_cache_dir(), needed=("test",))
+    splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
+    release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
     return read_release(release)["test"]
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -72,10 +71,7 @@ def write_submission(
             repeated id, another `id_format`, a threshold outside (0, 1], or an unwritable path.
     """
     path, probabilities = Path(path), np.asarray(probabilities, dtype=np.float64)
-    if id_format not in ("number", "padded"):
-        raise InputError(f"evaluation.id_format: {id_format!r} is neither number nor padded.")
-    if not 0 < threshold <= 1:
-        raise InputError(f"evaluation.threshold: {threshold!r} is not in (0, 1].")
+    check_settings(threshold, id_format)
     if len(memes) == 0:
         raise InputError(f"{path}: the test split has no memes, so there is nothing to submit.")
     if probabilities.shape != (len(memes),):
@@ -108,27 +104,35 @@ def write_submission(
     )
 
 
+def check_settings(threshold: float, id_format: str) -> None:
+    """Raise InputError for what `write_submission` would refuse, before there are predictions."""
+    if id_format not in ("number", "padded"):
+        raise InputError(f"evaluation.id_format: {id_format!r} is neither number nor padded.")
+    if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+        raise InputError(f"evaluation.threshold: {threshold!r} is not a number in (0, 1].")
+
+
 def check_submission(
     path: str | Path,
     expected: Sequence[int],
     *,
-    threshold: float = 0.5,
+    threshold: float | None = 0.5,
     judge_spread: bool = True,
 ) -> list[str]:
     """What is wrong with a submission, each problem a sentence with what it means; [] if nothing.
 
     Args:
         expected: the test file's ids as numbers, in its order.
-        threshold: what the labels were made with.
+        threshold: what the labels were made with; None: whatever it was, they may contradict.
         judge_spread: also object to probabilities that are all the same.
 
     Raises:
         InputError: there is no such file.
     """
-    rows, problems = _read(Path(path))
+    rows, problems = read_rows(Path(path))
     if problems:
         return problems
-    ids, probabilities = _values(rows)
+    ids, probabilities = values_of(rows)
     problems = _id_problems(rows, ids, [int(number) for number in expected])
     bad = [i for i, value in enumerate(probabilities) if value is None or not 0 <= value <= 1]
     if bad:
@@ -142,7 +146,8 @@ def check_submission(
     contrary = [
         i
         for i, (row, value) in enumerate(zip(rows, probabilities, strict=True))
-        if value is not None and row[2] in ("0", "1") and (value >= threshold) != (row[2] == "1")
+        if threshold is not None and value is not None and row[2] in ("0", "1")
+        if (value >= threshold) != (row[2] == "1")
     ]
     if contrary:
         problems.append(
@@ -157,7 +162,7 @@ def check_submission(
     return problems
 
 
-def _read(path: Path) -> tuple[list[list[str]], list[str]]:
+def read_rows(path: Path) -> tuple[list[list[str]], list[str]]:
     """The rows below the header, three fields each; or none, and what is wrong with the file."""
     try:
         content = path.read_bytes()
@@ -188,7 +193,7 @@ def _read(path: Path) -> tuple[list[list[str]], list[str]]:
     ]
 
 
-def _values(rows: list[list[str]]) -> tuple[list[int | None], list[float | None]]:
+def values_of(rows: list[list[str]]) -> tuple[list[int | None], list[float | None]]:
     """Ids and probabilities as numbers; None for what is none."""
     return (
         [int(row[0]) if ID.fullmatch(row[0]) else None for row in rows],
@@ -237,62 +242,3 @@ def _where(rows: list[list[str]], bad: list[int]) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def read_truth(path: str | Path) -> pd.DataFrame:
-    """Labels of a test split: a csv with `id` and `label`, or a jsonl as the release has them.
-
-    Returns:
-        Columns ``number`` and ``label``, both int64.
-
-    Raises:
-        InputError: cannot be read, or not of that form.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".csv":
-            table = pd.read_csv(path, dtype=str, encoding="utf-8-sig")
-        else:
-            lines = path.read_text("utf-8-sig").splitlines()
-            table = pd.DataFrame([json.loads(line) for line in lines if line.strip()])
-        truth = pd.DataFrame({"number": table["id"], "label": table["label"]}).astype("int64")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise InputError(f"{path}: each meme needs an id and a label ({error}).") from None
-    wrong = truth[~truth["label"].isin([0, 1]) | truth["number"].duplicated()]
-    if len(wrong):
-        raise InputError(
-            f"{path}: id {wrong['number'].iloc[0]} is there twice, or its label is not 0 or 1."
-        )
-    return truth
-
-
-def score(path: str | Path, truth: pd.DataFrame) -> dict[str, float | None]:
-    """AUROC (None when its memes have one class only) and accuracy of a submission.
-
-    Args:
-        truth: columns ``number`` and ``label``, as `read_truth` gives them; more memes than the
-            submission has are fine.
-
-    Raises:
-        InputError: the file is no submission, or the truth lacks some of its memes.
-    """
-    from sklearn.metrics import roc_auc_score  # takes seconds to import
-
-    rows, problems = _read(Path(path))
-    ids, probabilities = _values(rows)
-    labels = dict(zip(truth["number"].tolist(), truth["label"].tolist(), strict=True))
-    lacking = [row[0] for row, number in zip(rows, ids, strict=True) if number not in labels]
-    if lacking:
-        problems.append(f"The truth has no label for: {', '.join(lacking[:SHOWN])}.")
-    if not rows or any(value is None or not 0 <= value <= 1 for value in probabilities):
-        problems.append("It has no rows, or a proba that is not a number from 0 to 1.")
-    if problems:
-        raise InputError(f"{path}: cannot be scored. {problems[0]}")
-    true = [labels[number] for number in ids]
-    given = [int(row[2] == "1") for row in rows]
-    return {
-        "auroc": float(roc_auc_score(true, probabilities)) if len({*true}) == 2 else None,
-        "accuracy": float(np.mean(np.equal(true, given))),
-    }

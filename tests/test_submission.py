@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmf_hm_concat.ensemble import combine
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.submission import check_submission, read_truth, score, write_submission
+from mmf_hm_concat.scoring import read_truth, score
+from mmf_hm_concat.submission import check_submission, write_submission
 
 NUMBERS = [1236, 7, 98765, 500]
 MEMES = pd.DataFrame({"id": ["01236", "00007", "98765", "00500"], "number": NUMBERS})
@@ -72,6 +74,7 @@ def test_reading_gives_the_same_numbers_back(tmp_path_factory, values, threshold
         ({"memes": MEMES.assign(number=[1, 2, 2, 3])}, "there more than once"),
         ({"threshold": 0}, "evaluation.threshold"),
         ({"threshold": float("nan")}, "evaluation.threshold"),
+        ({"threshold": "half"}, "evaluation.threshold: 'half'"),
         ({"id_format": "string"}, "neither number nor padded"),
     ],
 )
@@ -205,7 +208,7 @@ def test_damaged_files_are_not_scored(path, name):
 def test_truth_as_csv_and_jsonl(tmp_path):
     (tmp_path / "truth.csv").write_text("id,label\n01236,0\n7,1\n")
     (tmp_path / "truth.jsonl").write_text(
-        '{"id": "01236", "label": 0, "text": "a"}\n\n{"id": 7, "label": 1}\n'
+        '{"id": "01236", "label": 0, "text": "a\u2028b"}\n\n{"id": 7, "label": 1}\n', "utf-8"
     )
     for name in ("truth.csv", "truth.jsonl"):
         truth = read_truth(tmp_path / name)
@@ -232,3 +235,35 @@ def test_a_truth_that_is_none(tmp_path, name, content, message):
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
         read_truth(tmp_path / name)
+
+
+def test_an_ensemble_is_the_mean_of_probabilities_or_ranks(path, tmp_path):
+    path.write_bytes(GOOD)
+    other = tmp_path / "other.csv"
+    write_submission(other, MEMES, np.array([0.9, 0.8, 0.8, 0.95]), threshold=0.9)
+    assert combine([path, other], NUMBERS).tolist() == pytest.approx([0.5, 0.65, 17 / 30, 0.975])
+    ranks = combine([path, other], NUMBERS, by="rank")
+    assert (ranks * 8).tolist() == pytest.approx([3, 3.5, 2.5, 7])
+    run = tmp_path / "run"
+    run.mkdir()
+    path.rename(run / "submission.csv")
+    assert combine([run, other], NUMBERS, by="rank").tolist() == ranks.tolist()
+
+
+@pytest.mark.parametrize(
+    ("members", "by", "message"),
+    [
+        ([], "rank", "two or more"),
+        (["a.csv"], "rank", "two or more"),
+        (["a.csv", "a.csv"], "median", "not by 'median'"),
+        (["a.csv", "nowhere.csv"], "rank", "nowhere.csv: cannot be read"),
+        (["a.csv", "."], "rank", "no submission.csv yet"),
+        (["a.csv", "nan.csv"], "rank", r"nan.csv: cannot be combined.*line 3, '7,nan,1'"),
+    ],
+)
+def test_what_makes_no_ensemble(tmp_path, monkeypatch, members, by, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_bytes(GOOD)
+    (tmp_path / "nan.csv").write_bytes(GOOD.replace(b"0.5", b"nan"))
+    with pytest.raises(InputError, match=message):
+        combine(members, NUMBERS, by)

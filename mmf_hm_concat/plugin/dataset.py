@@ -183,10 +183,11 @@ class HMCompetitionDataset(BaseDataset):
 
     def format_for_prediction(self, report: Any) -> list[dict[str, Any]]:
         """Rows for MMF's report file: ids as the annotation file has them, P(hateful), label."""
+        threshold = registry.get("config").evaluation.threshold
         probabilities = torch.softmax(report.scores.double(), dim=1)[:, 1].tolist()
         as_written = dict(zip(self.memes.number.tolist(), self.memes.id.tolist(), strict=True))
         return [
-            {"id": as_written[number], "proba": proba, "label": int(proba >= 0.5)}
+            {"id": as_written[number], "proba": proba, "label": int(proba >= threshold)}
             for number, proba in zip(report.id.tolist(), probabilities, strict=True)
         ]
 

@@ -1,5 +1,6 @@
 """A whole split through the model: figures for validation, probabilities for the submission."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +117,9 @@ def _figures(model: nn.Module, report: SampleList, metrics: Metrics, log: Any) -
         )
     for name, metric in metrics.metrics.items():
         try:
-            value = float(metric.calculate(report, output))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Only one class is present")  # said above
+                value = float(metric.calculate(report, output))
         except ValueError:  # scikit-learn's way to say that one class is missing
             value = float("nan")
         figures[f"{report.dataset_name}/{name}"] = value

@@ -28,7 +28,9 @@ class ConcatVL(BaseModel):
         """Build the network; raises InputError when keys, weights or dimensions do not fit."""
         config = OmegaConf.to_container(self.config, resolve=True)
         # A checkpoint is about to replace the weights: do not ask for pretrained ones.
-        if registry.get("config").evaluation.predict and config["vision"]:
+        settings = registry.get("config")
+        trains = "train" in settings.run_type and not settings.evaluation.predict
+        if not trains and config["vision"]:
             config["vision"]["weights"] = "none"
         self.network = build_network(config)
         statistics = registry.get("text_statistics", no_warning=True)

@@ -1,5 +1,6 @@
 """What mmf_predict leaves: the competition's CSV, and the report file MMF's users look for."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ from mmf.utils.distributed import is_master
 
 from mmf_hm_concat.plugin.dataset import HMCompetitionDataset
 from mmf_hm_concat.plugin.evaluation import SplitReport
-from mmf_hm_concat.submission import write_submission
+from mmf_hm_concat.scoring import score
+from mmf_hm_concat.submission import check_settings, write_submission
 
 if TYPE_CHECKING:
     from mmf_hm_concat.plugin.trainer import ConcatTrainer
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 def predict(trainer: "ConcatTrainer") -> None:
     """Predict the test split of every data set of the run."""
+    settings = trainer.config.evaluation
+    check_settings(settings.threshold, settings.id_format)
     reports = trainer._evaluate("test")
     if not is_master():
         return
@@ -24,20 +28,26 @@ def predict(trainer: "ConcatTrainer") -> None:
     for each in reports:
         _write_mmf_report(reporter, each, trainer)
         if isinstance(each.dataset, HMCompetitionDataset):
-            settings = trainer.config.evaluation
-            path = Path(settings.predict_file or trainer.save_dir / "submission.csv")
-            probabilities = torch.softmax(each.report.scores.double(), dim=1)[:, 1].numpy()
-            summary = write_submission(
-                path,
-                each.dataset.memes,
-                probabilities,
-                threshold=settings.threshold,
-                id_format=settings.id_format,
-            )
-            trainer.log(str(summary))
+            _write_submission(each, trainer)
         if each.figures:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in each.figures.items())
             trainer.log(f"Against the labels of {each.dataset.dataset_name}: {shown}")
+
+
+def _write_submission(each: SplitReport, trainer: "ConcatTrainer") -> None:
+    """Write the CSV; where there are labels, score it as it was written."""
+    settings, memes = trainer.config.evaluation, each.dataset.memes
+    path = Path(settings.predict_file or trainer.save_dir / "submission.csv")
+    probabilities = torch.softmax(each.report.scores.double(), dim=1)[:, 1].numpy()
+    summary = write_submission(
+        path, memes, probabilities, threshold=settings.threshold, id_format=settings.id_format
+    )
+    trainer.log(str(summary))
+    if each.figures:
+        scores, name = score(path, memes), each.dataset.dataset_name
+        # MMF's accuracy knows no threshold, and evaluation.metrics may not ask for these two.
+        each.figures[f"{name}/accuracy"] = scores["accuracy"]
+        each.figures[f"{name}/roc_auc"] = math.nan if scores["auroc"] is None else scores["auroc"]
 
 
 def _write_mmf_report(reporter: TestReporter, each: SplitReport, trainer: "ConcatTrainer") -> None:

@@ -46,7 +46,7 @@ def run_folder() -> Path:
 class FastTextSentenceVector(BaseProcessor):
     """{"text": str} -> {"text": float32 (dim,)}, the sentence vector of fastText.
 
-    The text model is, in this order: the run's own when predicting or resuming; `model_file`;
+    The text model is, in this order: the run's own unless a training begins; `model_file`;
     or one fitted on the training texts, which the data set hands over (`fit`) or which are read
     from `annotations`. Mean and deviation of the training texts' vectors go to the registry
     (`text_statistics`), where `concat_vl` finds them.
@@ -67,7 +67,8 @@ class FastTextSentenceVector(BaseProcessor):
         self._vectors = np.zeros((0, self.dim), np.float32)
         carried = run_folder() / TEXT_MODEL
         settings = registry.get("config")
-        if (settings.evaluation.predict or settings.checkpoint.resume) and carried.is_file():
+        trains = "train" in settings.run_type and not settings.evaluation.predict
+        if (not trains or settings.checkpoint.resume) and carried.is_file():
             self._use(load_text_model(carried))
         if annotations := params["annotations"]:
             texts = {split: _texts(files, data_dir) for split, files in annotations.items()}
@@ -122,7 +123,8 @@ def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
     for name in [files] if isinstance(files, str) else files:
         path = Path(data_dir) / name
         try:
-            lines = path.read_text("utf-8").splitlines()
+            # Not splitlines: it also splits at U+2028, which JSON lets stand within a text.
+            lines = path.read_text("utf-8").split("\n")
             texts += [json.loads(line)["text"] for line in lines if line.strip()]
         except FileNotFoundError:
             raise InputError(f"{path}: no such file (annotations of the text processor)") from None

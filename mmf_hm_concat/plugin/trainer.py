@@ -28,6 +28,7 @@ from tqdm import tqdm
 from mmf_hm_concat import checkpoints
 from mmf_hm_concat.early_stop import EarlyStop
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.image_store import cores
 from mmf_hm_concat.plugin import resume
 from mmf_hm_concat.plugin.dataset import splits_of_run
 from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
@@ -82,9 +83,10 @@ class ConcatTrainer(BaseTrainer):
         self.log(f"Computing in {self.precision} on {place}{ranks}: {why}.")
         torch.backends.cudnn.benchmark = True  # all batches but the last have one shape
         torch.autograd.set_detect_anomaly(self.config.training.detect_anomaly)
-        if self.device.type == "cpu" and self.predicting and hasattr(os, "sched_getaffinity"):
+        trains = "train" in self.config.run_type and not self.predicting
+        if self.device.type == "cpu" and not trains:
             # torchrun gives each process one thread; sums over more threads round otherwise.
-            torch.set_num_threads(len(os.sched_getaffinity(0)))
+            torch.set_num_threads(cores())
 
     def load_datasets(self) -> None:
         self.dataset_loader = DatasetLoader(self.config)
