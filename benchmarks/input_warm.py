@@ -42,15 +42,13 @@ def main() -> None:
         paths, texts = make_memes(folder / "img", count)
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         vectors = torch.from_numpy(text_model.vectors(texts))
-        images = ImageCache(paths, 224, folder / "cache", show_progress=False)
+        images = ImageCache(paths, 224, folder / "cache")
         memes = Memes(paths, texts, str(text_model.path))
         work = {
             "as the tutorial": lambda: epoch(memes),
             "uint8 batches": lambda: later_epoch(images, vectors, lambda batch: batch),
             "and normalised here": lambda: later_epoch(images, vectors, normalize),
-            "opening the cache": lambda: len(
-                ImageCache(paths, 224, folder / "cache", show_progress=False)
-            ),
+            "opening the cache": lambda: len(ImageCache(paths, 224, folder / "cache")),
         }
         times = {who: [seconds_each(do, count) for _ in range(REPEATS)] for who, do in work.items()}
     print(f"later epoch of {count} memes, median of {REPEATS}; batches of {BATCH}")
