@@ -63,10 +63,10 @@ class HMCompetitionBuilder(BaseDatasetBuilder):
 
 def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
     """The tables of the splits that this run needs (columns: memes.py), read once a run."""
-    known = registry.get(f"{NAME}_memes", no_warning=True)
-    if known is None:
+    settings = registry.get("config")
+    run, known = registry.get(f"{NAME}_memes", no_warning=True) or (None, None)
+    if run is not settings:  # the registry outlives a run
         _check_settings(config)
-        settings = registry.get("config")
         needed = splits_of_run(settings)
         release = open_release(
             _data_dir(config),
@@ -75,7 +75,7 @@ def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
             needed=needed,
         )
         known = read_release(release)
-        registry.register(f"{NAME}_memes", known)
+        registry.register(f"{NAME}_memes", (settings, known))
     return known
 
 
@@ -97,6 +97,8 @@ def _check_settings(config: DictConfig) -> None:
 
 def splits_of_run(settings: DictConfig) -> list[str]:
     """Which of train, val and test a run reads: only test when it predicts."""
+    if settings.training.trainer != "concat_trainer":
+        return ["train", "val", "test"]  # MMF's own trainer builds all, whatever it then does
     if settings.evaluation.predict:
         return ["test"]
     run_type = settings.run_type
@@ -143,7 +145,7 @@ class HMCompetitionDataset(BaseDataset):
         processor = _inner(getattr(self, "text_processor", None))
         if isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
-                processor.fit(self.all_texts)
+                processor.fit(self.all_texts, Path(self.config.cache_dir))
             self.vectors = torch.from_numpy(processor.vectors(texts))
         processor = _inner(getattr(self, "image_processor", None))
         if self.config.use_images and isinstance(processor, ResNetImage):

@@ -68,18 +68,22 @@ class FastTextSentenceVector(BaseProcessor):
             self._use(load_text_model(carried))
         if annotations := params["annotations"]:
             texts = {split: _texts(files, data_dir) for split, files in annotations.items()}
-            if self.text_model is None or texts.get("train"):
-                self.fit(texts["train"])
+            if "train" in texts:
+                self.fit(texts["train"], Path(get_mmf_cache_dir()) / "mmf_hm_concat")
             self._remember([text for each in texts.values() for text in each])
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Fit (or load) the text model and its statistics; ``texts`` is the training split."""
+    def fit(self, texts: Sequence[str], cache_dir: Path) -> None:
+        """Fit (or load) the text model and its statistics.
+
+        Args:
+            texts: the training split's.
+            cache_dir: keeps the fitted model for later runs.
+        """
         if self.text_model is None:
             if self.model_file:
                 self._use(load_text_model(self.model_file))
             else:
-                cache = Path(get_mmf_cache_dir()) / "mmf_hm_concat"
-                self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache))
+                self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
             if is_master():
                 _carry(self.text_model.path, Path(get_mmf_env(key="save_dir")) / TEXT_MODEL)
             synchronize()
