@@ -120,7 +120,10 @@ def extract(
     except Exception as error:  # whatever the parsers trip over, it is the archive's content
         at = f": {member!r}" if member else ""
         if isinstance(error, OSError) and error.errno is not None:  # not BadGzipFile and its like
-            raise InputError(f"{archive}{at} cannot be unpacked: {error}.") from error
+            raise InputError(
+                f"{archive}{at} cannot be unpacked: {error}. It needs room in the cache folder "
+                "(dataset_config.hm_competition.cache_dir)."
+            ) from error
         # Only the first line: tarfile lists every compression that it tried.
         why = str(error).partition("\n")[0].rstrip(":")
         if encrypted:
