@@ -5,6 +5,7 @@ and asks fastText for the sentence vector. Batches come from a plain DataLoader 
 core; the tutorial's own 16 workers and batches of 4 would only be slower on few cores.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import fasttext
@@ -16,6 +17,8 @@ from torchvision import transforms
 from mmf_hm_concat.image_store import cores
 
 BATCH = 32
+# The tutorial's 16 workers are too many for few cores, as torch says at length.
+warnings.filterwarnings("ignore", message="This DataLoader will create")
 
 
 class Memes(Dataset):
