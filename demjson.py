@@ -7,6 +7,8 @@ of ours to run in ``mmf_run`` and ``mmf_predict``. MMF's main branch needs none 
 
 import collections
 import collections.abc
+import os
+import sys
 import warnings
 
 # MMF's `--config_override` calls demjson.decode; demjson3 has the same interface.
@@ -14,6 +16,18 @@ from demjson3 import decode, encode  # noqa: F401
 
 # MMF's logger asks for collections.Mapping, which Python 3.10 moved to collections.abc.
 collections.Mapping = collections.abc.Mapping
+
+# MMF prints its arguments before any plug-in is loaded: a password among them goes into the
+# environment, where `plugin.changes` puts one from the YAML, too.
+ZIP_PASSWORD = "dataset_config.hm_competition.zip_password"
+for place, argument in enumerate(sys.argv):
+    key, has_equal, value = argument.partition("=")
+    if key == ZIP_PASSWORD and has_equal:
+        os.environ["HM_ZIP_PASSWORD"] = value
+        sys.argv[place] = f"{key}=$HM_ZIP_PASSWORD"
+    elif key == ZIP_PASSWORD and place + 1 < len(sys.argv):  # MMF's other form: key value
+        os.environ["HM_ZIP_PASSWORD"] = sys.argv[place + 1]
+        sys.argv[place + 1] = "$HM_ZIP_PASSWORD"
 
 # Not one of these tells the user of a command anything: they are about MMF's own code.
 for message in (

@@ -24,7 +24,7 @@ REPEATS = 5
 def first_epoch(paths: list[str], texts: list[str], text_model, cache_dir: Path) -> int:
     """All checks, all vectors, the whole cache, and every batch normalised from it."""
     vectors = torch.from_numpy(text_model.vectors(texts))
-    images = ImageCache(paths, 224, cache_dir, show_progress=False)
+    images = ImageCache(paths, 224, cache_dir)
     seen = 0
     for rows in torch.randperm(len(paths)).split(BATCH):
         seen += len(normalize(images.batch(rows.tolist()))) + 0 * len(vectors[rows])

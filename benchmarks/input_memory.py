@@ -37,7 +37,7 @@ def measure(who: str, folder: Path, count: int) -> None:
     before = memory()
     if who == "cache":
         vectors = torch.from_numpy(text_model.vectors(texts))
-        images = ImageCache(paths, 224, folder / "cache", show_progress=False)
+        images = ImageCache(paths, 224, folder / "cache")
         for _ in range(2):
             for rows in torch.randperm(count).split(BATCH):
                 images.batch(rows.tolist()), vectors[rows]

@@ -3,6 +3,7 @@
 Run: python benchmarks/input_warm.py [memes]
 """
 
+import operator
 import statistics
 import sys
 import tempfile
@@ -42,24 +43,23 @@ def main() -> None:
         paths, texts = make_memes(folder / "img", count)
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         vectors = torch.from_numpy(text_model.vectors(texts))
-        images = ImageCache(paths, 224, folder / "cache", show_progress=False)
+        images = ImageCache(paths, 224, folder / "cache")
         memes = Memes(paths, texts, str(text_model.path))
         work = {
             "as the tutorial": lambda: epoch(memes),
             "uint8 batches": lambda: later_epoch(images, vectors, lambda batch: batch),
             "and normalised here": lambda: later_epoch(images, vectors, normalize),
-            "opening the cache": lambda: len(
-                ImageCache(paths, 224, folder / "cache", show_progress=False)
-            ),
+            "opening the cache": lambda: len(ImageCache(paths, 224, folder / "cache")),
         }
-        times = {who: [seconds_each(do, count) for _ in range(REPEATS)] for who, do in work.items()}
+        times: dict[str, list[float]] = {who: [] for who in work}
+        for _ in range(REPEATS):  # in turns: all see the same neighbours on a shared machine
+            for who, do in work.items():
+                times[who].append(seconds_each(do, count))
     print(f"later epoch of {count} memes, median of {REPEATS}; batches of {BATCH}")
-    reference = statistics.median(times["as the tutorial"])
     for who, each in times.items():
         middle = statistics.median(each)
-        print(
-            f"{who:20} {middle * 1e3:7.3f} ms/meme {1 / middle:8.0f}/s {reference / middle:6.1f}x"
-        )
+        ratio = statistics.median(map(operator.truediv, times["as the tutorial"], each))
+        print(f"{who:20} {middle * 1e3:7.3f} ms/meme {1 / middle:8.0f}/s {ratio:6.1f}x")
     print("uint8 batches are what crosses to the device, which normalises them (goal: 100x);")
     print(f"opening the cache, once a run, checks every row.\n{machine()}")
 

@@ -7,6 +7,7 @@ Training: float32, batches of 4, gradients added up over 16 of them, the probabi
 logits) into cross-entropy.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import fasttext
@@ -19,6 +20,8 @@ from torchvision import transforms
 from mmf_hm_concat.image_store import cores
 
 BATCH = 32
+# The tutorial's 16 workers are too many for few cores, as torch says at length.
+warnings.filterwarnings("ignore", message="This DataLoader will create")
 
 
 class Memes(Dataset):

@@ -20,10 +20,11 @@ class Problem(NamedTuple):
 
     file: str
     line: int
-    what: str  # field, value and remedy
+    what: str  # field, value and remedy, as the end of a sentence that begins with the place
 
     def __str__(self) -> str:
-        return f"{self.file}, line {self.line}, {self.what}" if self.line else self[0] + self[2]
+        place = f", line {self.line}," if self.line else ""
+        return f"{self.file}{place} {self.what}"
 
 
 def shortened(value: Any) -> str:
@@ -44,10 +45,10 @@ def read_objects(file: Path, problems: list[Problem]) -> tuple[list[int], list[d
     try:
         content = Path(file).read_bytes()
     except OSError as error:
-        problems.append(Problem(str(file), 0, f" cannot be read: {error.strerror}."))
+        problems.append(Problem(str(file), 0, f"cannot be read: {error.strerror}."))
         return [], []
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        problems.append(Problem(str(file), 0, " is UTF-16: save it as UTF-8."))
+        problems.append(Problem(str(file), 0, "is UTF-16: save it as UTF-8."))
         return [], []
     decode = json.JSONDecoder(object_pairs_hook=unique).decode
     lines, records = [], []

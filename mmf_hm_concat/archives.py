@@ -120,13 +120,18 @@ def extract(
     except Exception as error:  # whatever the parsers trip over, it is the archive's content
         at = f": {member!r}" if member else ""
         if isinstance(error, OSError) and error.errno is not None:  # not BadGzipFile and its like
-            raise InputError(f"{archive}{at} cannot be unpacked: {error}.") from error
-        why = (
-            str(error).partition("\n")[0].rstrip(":")
-        )  # tarfile lists every compression that it tried
-        blame = "the password is wrong or the archive" if encrypted else "the archive"
+            raise InputError(
+                f"{archive}{at} cannot be unpacked: {error}. It needs room in the cache folder "
+                "(dataset_config.hm_competition.cache_dir)."
+            ) from error
+        # Only the first line: tarfile lists every compression that it tried.
+        why = str(error).partition("\n")[0].rstrip(":")
+        if encrypted:
+            blame, remedy = "the password is wrong or the archive", "check the password, or "
+        else:
+            blame, remedy = "the archive", ""
         raise InputError(
-            f"{archive}{at}: {blame} is damaged or cut off ({why}): download it again."
+            f"{archive}{at}: {blame} is damaged or cut off ({why}): {remedy}download it again."
         ) from error
     return files
 
@@ -199,7 +204,8 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
         if _noted_count(raw) not in (len(archive.infolist()) & 0xFFFF, 0xFFFF):
             raise zipfile.BadZipFile("members are missing")  # zipfile itself does not count
         archive.setpassword(password.encode() if password else None)
-        if any(member.flag_bits & 1 for member in archive.infolist()):
+        encrypted = [member for member in archive.infolist() if member.flag_bits & 1]
+        if any(member.compress_type != _AES for member in encrypted):
             logger.warning(
                 "%s is encrypted: Python decrypts one or two megabytes a second. Unpacking it by "
                 "hand and giving the folder is far faster.",
@@ -212,8 +218,11 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
                 wrong = "links are not allowed"
             elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 wrong = "it is neither a file nor a folder"
-            if member.compress_type == _AES:
-                raise NotImplementedError("AES encryption")
+            elif member.compress_type == _AES:
+                wrong = (
+                    "Python cannot read its AES encryption; unpack the archive by hand (as with "
+                    "7z x) and give the folder"
+                )
 
             def content(member: zipfile.ZipInfo = member) -> IO[bytes]:
                 return archive.open(member)

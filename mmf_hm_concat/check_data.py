@@ -1,16 +1,14 @@
 """What `hm_concat check-data DIR` does: say whether a data set can be used, and why not."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.images import read_rgb
+from mmf_hm_concat.image_cache import why_unreadable
+from mmf_hm_concat.image_store import in_order
 from mmf_hm_concat.memes import check_release
 from mmf_hm_concat.release import DEFAULT_SPLITS, Release, open_release
 
@@ -71,15 +69,4 @@ def _counts(release: Release, tables: Mapping[str, pd.DataFrame]) -> str:
 
 def _broken_images(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     paths = list(dict.fromkeys(path for table in tables.values() for path in table["path"]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without the GIL
-        results = pool.map(_complaint, paths)
-        results = tqdm(results, "decoding images", total=len(paths), unit="image", disable=None)
-        return [complaint for complaint in results if complaint]
-
-
-def _complaint(path: str) -> str | None:
-    try:
-        read_rgb(path)
-    except InputError as error:
-        return str(error)
-    return None
+    return [why for why in in_order(why_unreadable, paths, "decoding pictures") if why]

@@ -32,7 +32,6 @@ class ImageCache:
             splits and runs; None decodes at every access, to the same tensors. Either way, every
             picture is known to be readable, and its cached copy to be whole, before this returns.
         on_bad_image: "error", or "blank": a grey picture stands in, and `bad` says for which.
-        show_progress: draw a progress bar on stderr while decoding.
 
     Attributes:
         bad: path -> what is wrong with it, for the pictures replaced by a grey one.
@@ -51,7 +50,6 @@ class ImageCache:
         size: int,
         cache_dir: Path | None,
         on_bad_image: str = "error",
-        show_progress: bool = True,
     ):
         if on_bad_image not in ("error", "blank"):
             raise InputError(f"on_bad_image: {on_bad_image!r} is neither error nor blank.")
@@ -62,11 +60,11 @@ class ImageCache:
         if cache_dir is None:
             self._store = self._rows = None
             # A full decode: no cheaper look finds everything that may be wrong.
-            why = in_order(_why_unreadable, distinct, "checking pictures", show_progress)
+            why = in_order(why_unreadable, distinct, "checking pictures")
             self.bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
         else:
             self._store = ImageStore(Path(cache_dir).absolute(), size)
-            rows, self.bad = self._store.rows_of(distinct, show_progress)
+            rows, self.bad = self._store.rows_of(distinct)
             self._rows = np.array([rows.get(path, -1) for path in self._paths], np.int64)
         self._report_bad(on_bad_image)
 
@@ -122,7 +120,8 @@ class ImageCache:
         logger.warning("%s; grey ones stand in for them:\n  %s", what, shown)
 
 
-def _why_unreadable(path: str) -> str | None:
+def why_unreadable(path: str) -> str | None:
+    """What is wrong with a picture file; None when it decodes."""
     try:
         read_rgb(path)
     except InputError as error:

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +56,7 @@ class ImageStore:
         """Fill ``pixels``, uint8 of ``row_bytes``, with a row; False when the file ends before."""
         return os.preadv(file, [pixels], row * self.row_bytes) == self.row_bytes
 
-    def rows_of(self, paths: list[str], progress: bool) -> tuple[dict[str, int], dict[str, str]]:
+    def rows_of(self, paths: list[str]) -> tuple[dict[str, int], dict[str, str]]:
         """Make sure that all pictures are there and whole.
 
         Args:
@@ -70,15 +69,13 @@ class ImageStore:
             InputError: not enough room, or a folder that cannot be used.
         """
         try:
-            return self._rows_of({path: _stat(path) for path in paths}, progress)
+            return self._rows_of({path: _stat(path) for path in paths})
         except OSError as error:
             raise InputError(
                 f"{self.folder}: decoded pictures cannot be kept there ({error}). {_ELSEWHERE}"
             ) from None
 
-    def _rows_of(
-        self, stats: dict[str, list[int]], progress: bool
-    ) -> tuple[dict[str, int], dict[str, str]]:
+    def _rows_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
         rows = self._look_up(stats)
         if len(rows) == len(stats):  # what is complete is only read, and needs no lock
             return rows, {}
@@ -94,7 +91,7 @@ class ImageStore:
             missing = {path: stat for path, stat in stats.items() if path not in rows}
             if not missing:
                 return rows, {}
-            made, problems = self._make(missing, progress)
+            made, problems = self._make(missing)
             return rows | made, problems
         finally:
             lock.release()
@@ -132,9 +129,7 @@ class ImageStore:
         pixels = np.empty(self.row_bytes, np.uint8)
         return self.read(file, line.row, pixels) and zlib.crc32(pixels) == line.crc
 
-    def _make(
-        self, missing: dict[str, list[int]], progress: bool
-    ) -> tuple[dict[str, int], dict[str, str]]:
+    def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
         """Decode into rows, in order; returns what `rows_of` does."""
         by_content = {line.sha256: line for line in self._lines()}
         self._check_space(missing, by_content)
@@ -160,7 +155,7 @@ class ImageStore:
                 except InputError as error:
                     return error
 
-            made = in_order(make, list(missing), "decoding pictures", progress)
+            made = in_order(make, list(missing), "decoding pictures")
             for (path, stat), result in zip(missing.items(), made, strict=True):
                 if isinstance(result, InputError):
                     problems[path] = str(result)
@@ -185,7 +180,7 @@ class ImageStore:
         free = shutil.disk_usage(self.folder).free
         needed = len(paths) * self.row_bytes
         if needed > free and by_content:  # pictures that were only moved need no room
-            contents = set(in_order(_content, list(paths), "looking for moved pictures", False))
+            contents = set(in_order(_content, list(paths), "looking for moved pictures"))
             needed = len(contents - by_content.keys() - {None}) * self.row_bytes
         sizes = f"{needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
         if needed > free:
@@ -221,15 +216,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def in_order(
-    work: Callable[[Any], Any], items: Sequence[Any], label: str, progress: bool
-) -> Iterator[Any]:
+def in_order(work: Callable[[Any], Any], items: Sequence[Any], label: str) -> Iterator[Any]:
     """``map(work, items)`` on all cores, with a bar, holding only a few results at a time.
 
     Threads: Pillow decodes without Python's lock; processes gain 5 % on two cores, and cost
     their start.
     """
-    bar = tqdm(total=len(items), desc=label, unit="", disable=not progress, file=sys.stderr)
+    # disable=None: no bar where nobody watches (logs, tests)
+    bar = tqdm(total=len(items), desc=label, unit="", disable=None)
     with bar, ThreadPoolExecutor(cores()) as pool:
         waiting: deque[Any] = deque()
         for item in items:

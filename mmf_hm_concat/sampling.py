@@ -48,7 +48,7 @@ def sample_training(
     if dev_limit is not None and (type(dev_limit) is not int or dev_limit < 1):
         raise InputError(f"dev_limit = {dev_limit!r}: give a whole number from 1 on, or null.")
     if type(seed) is not int:
-        raise InputError(f"seed = {seed!r}: give a whole number.")
+        raise InputError(f"sampling_seed = {seed!r}: give a whole number.")
     if unknown := int(table["label"].isna().sum()):
         raise InputError(f"{unknown} of {len(table)} training memes have no label.")
     benign, hateful = (_drawn(table, label, seed) for label in (0, 1))

@@ -124,8 +124,14 @@ def fit_text_model(
                 if checksum == note.read_text("ascii", "replace"):
                     return TextModel(path, checksum, dim)
                 logger.warning("%s: damaged; the text model is fitted again.", path)
+            for left in cache_dir.glob(f".{path.name}.*.tmp"):
+                left.unlink()  # by a process that was killed: nobody else writes under this lock
             with replacing(path) as temporary:
                 _fit(corpus, settings, temporary)
+                try:
+                    _check_layout(temporary)
+                except (ValueError, struct.error) as error:  # on a full disk fastText says nothing
+                    raise OSError(f"fastText wrote only a part of it: {error}") from None
                 checksum = sha256(temporary)
             with replacing(note) as temporary:
                 temporary.write_text(checksum, "ascii")

@@ -6,9 +6,9 @@ import random
 import stat
 import tarfile
 import zipfile
-import zlib
 
 import pytest
+from zipcrypto import encrypted_zip
 
 from mmf_hm_concat.archives import extract
 from mmf_hm_concat.errors import InputError
@@ -212,58 +212,28 @@ def test_the_archive_is_not_there(tmp_path):
         unpack(tmp_path / "missing.zip")
 
 
-def encrypted_zip(path, password=b"meme", content=b"hello hello hello"):
-    """A zip with ZipCrypto, which zipfile reads and does not write; APPNOTE.TXT 6.1."""
-    zip_with(path, ("a.txt", content))
-    with zipfile.ZipFile(path) as archive:
-        info = archive.infolist()[0]
-        crc = info.CRC
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    plain = bytes(11) + bytes([crc >> 24]) + packer.compress(content) + packer.flush()
-    keys = [0x12345678, 0x23456789, 0x34567890]
-
-    def step(value, byte):  # one byte of CRC-32, without its inversions
-        return zlib.crc32(bytes([byte]), value ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
-
-    def update(byte):
-        keys[0] = step(keys[0], byte)
-        keys[1] = ((keys[1] + (keys[0] & 0xFF)) * 134775813 + 1) & 0xFFFFFFFF
-        keys[2] = step(keys[2], keys[1] >> 24)
-
-    for byte in password:
-        update(byte)
-    cipher = bytearray()
-    for byte in plain:
-        mask = keys[2] | 2
-        cipher.append(byte ^ ((mask * (mask ^ 1) >> 8) & 0xFF))
-        update(byte)
-    name = b"a.txt"
-    fields = b"\x14\0\1\0\x08\0" + bytes(4) + crc.to_bytes(4, "little")
-    fields += len(cipher).to_bytes(4, "little") + len(content).to_bytes(4, "little")
-    fields += len(name).to_bytes(2, "little") + bytes(2)
-    local = b"PK\3\4" + fields + name + bytes(cipher)
-    central = b"PK\1\2\x14\0" + fields + bytes(14 - 4) + bytes(4) + name
-    end = b"PK\5\6" + bytes(4) + b"\1\0\1\0" + len(central).to_bytes(4, "little")
-    path.write_bytes(local + central + end + len(local).to_bytes(4, "little") + bytes(2))
-    return path
+def hello_zip(path):
+    return encrypted_zip(path, {"a.txt": b"hello hello hello"}, "meme")
 
 
 def test_the_password_opens_a_zip(tmp_path):
-    _, into = unpack(encrypted_zip(tmp_path / "a.zip"), password="meme")
+    _, into = unpack(hello_zip(tmp_path / "a.zip"), password="meme")
     assert contents(into) == {"a.txt": b"hello hello hello"}
 
 
 def test_a_missing_password_is_asked_for(tmp_path):
-    refused(encrypted_zip(tmp_path / "a.zip"), "'a.txt'", "encrypted", "HM_ZIP_PASSWORD")
+    refused(hello_zip(tmp_path / "a.zip"), "'a.txt'", "encrypted", "HM_ZIP_PASSWORD")
 
 
 @pytest.mark.parametrize("wrong", [f"wrong-{number}" for number in range(4)])
 def test_a_wrong_password_is_said_and_not_shown(tmp_path, wrong, caplog):
-    message = refused(encrypted_zip(tmp_path / "a.zip"), "password is wrong", password=wrong)
+    path = hello_zip(tmp_path / "a.zip")
+    message = refused(path, "password is wrong", "check the password", password=wrong)
     assert wrong not in message + caplog.text
 
 
-def test_an_aes_zip_is_to_be_unpacked_by_hand(tmp_path):
-    path = encrypted_zip(tmp_path / "a.zip")
+@pytest.mark.parametrize("password", ["meme", None])
+def test_an_aes_zip_is_to_be_unpacked_by_hand(tmp_path, password):
+    path = hello_zip(tmp_path / "a.zip")
     path.write_bytes(path.read_bytes().replace(b"\x14\0\1\0\x08\0", b"\x14\0\1\0\x63\0"))
-    refused(path, "AES", "by hand", password="meme")
+    refused(path, "'a.txt'", "AES", "by hand", password=password)

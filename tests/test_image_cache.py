@@ -31,7 +31,7 @@ from mmf_hm_concat.image_store import ImageStore
 folder, cache, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 paths = sorted(map(str, folder.glob("*.png")))
 store = ImageStore(cache, size)
-rows, problems = store.rows_of(paths, False)
+rows, problems = store.rows_of(paths)
 assert not problems and "torch" not in sys.modules
 pixels, row_bytes = store.pixels.read_bytes(), store.row_bytes
 whole = b"".join(pixels[rows[p] * row_bytes:][:row_bytes] for p in paths)
@@ -68,7 +68,7 @@ def decoded(monkeypatch):
 
 
 def cached(paths, folder, **options):
-    return ImageCache(paths, SIZE, folder, show_progress=False, **options)
+    return ImageCache(paths, SIZE, folder, **options)
 
 
 def assert_right(cache, paths):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import shutil
 import struct
 import subprocess
@@ -116,6 +117,29 @@ def test_a_cache_folder_that_cannot_be_used(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be kept there"):
         fit_text_model(TEXTS, **SMALL, cache_dir=tmp_path / "file")
+
+
+def test_a_full_disk_while_fasttext_writes_is_noticed(tmp_path):
+    """fastText does not look whether its file could be written, and says nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    larger = SMALL | {"bucket": 50_000}  # 2 MB
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # as a full disk to the writer
+    try:
+        with pytest.raises(InputError, match=r"cannot be kept there.*free some space"):
+            fit_text_model(TEXTS, **larger, cache_dir=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob("*.bin"))
+    assert fit_text_model(TEXTS, **larger, cache_dir=tmp_path).vectors(TEXTS).any()
+
+
+def test_what_a_killed_fit_left_is_removed_by_the_next(model, tmp_path):
+    left = tmp_path / f".{model.path.name}.0123abcd.tmp"
+    other = tmp_path / ".text-of-another-fit.bin.0123abcd.tmp"
+    for path in (left, other):
+        path.write_bytes(b"half")
+    fit_text_model(TEXTS, **SMALL, cache_dir=tmp_path)
+    assert not left.exists() and other.exists()  # that one may be under way
 
 
 def test_it_travels(model, tmp_path):

@@ -7,7 +7,8 @@ hook that prints our own errors. What a wrapped method did before it still does.
 `_build_model_config`            reads `model=` from the command line only; now the YAML's, too;
                                  and adds the keys that only `concat_trainer` knows
 `_build_dataset_config`          likewise `dataset=`; then unknown keys of the YAML are reported
-`_merge_with_dotlist`            an unknown key ended in a traceback; a value could not hold a `=`
+`_merge_with_dotlist`            an unknown key ended in a traceback; a value could not hold a `=`;
+                                 and a password must not stay in a config that gets saved
 `_decode_value`                  `key=false` was the string "false", which counts as true
 `sys.excepthook`                 an `InputError` is one message for the user, not a traceback
 process group                    under `torchrun`, MMF insists on CUDA and puts all ranks on the
@@ -34,6 +35,13 @@ from mmf_hm_concat.errors import InputError
 # Nodes whose keys a user invents: parameters handed to a class by name.
 OPEN_NODES = ("params", "processors", "optimizer", "scheduler", "splits", "losses")
 
+# YAML 1.1, which MMF's YAML files are read as: yaml.org/type/bool and yaml.org/type/null.
+YAML_WORDS = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+    **dict.fromkeys(("null", "~"), None),
+}
+
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 _build_model_config = Configuration._build_model_config
@@ -51,7 +59,7 @@ def build_model_config(self: Configuration, opts: DictConfig) -> DictConfig:
             "or model=concat_vl to the command."
         )
     if registry.get_model_class(name) is None:
-        raise InputError(_unknown("model", name, registry.mapping["model_name_mapping"]))
+        raise InputError(unknown("model", name, registry.mapping["model_name_mapping"]))
     self._model_defaults = OmegaConf.merge(
         load_yaml(str(CONFIGS / "concat_trainer.yaml")),
         _build_model_config(self, OmegaConf.create({"model": name})),
@@ -69,7 +77,7 @@ def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
         )
     for name in names.split(","):
         if registry.get_builder_class(name) is None:
-            raise InputError(_unknown("dataset", name, registry.mapping["builder_name_mapping"]))
+            raise InputError(unknown("dataset", name, registry.mapping["builder_name_mapping"]))
     dataset_defaults = _build_dataset_config(self, OmegaConf.create({"datasets": names}))
     # A YAML of MMF's own projects is none of our business.
     if self._user_config.get("training", {}).get("trainer") == "concat_trainer":
@@ -91,14 +99,15 @@ def _unknown_keys(given: Mapping, known: Mapping, above: tuple[str, ...]) -> Ite
         if key not in known:
             # Settings of a model or data set that this run does not use are nobody's mistake.
             if above not in (("model_config",), ("dataset_config",)):
-                yield _unknown("key", key, known, above)
+                yield unknown("key", key, known, above)
         elif key in OPEN_NODES:
             continue
         elif isinstance(value, Mapping) and isinstance(known[key], Mapping):
             yield from _unknown_keys(value, known[key], path)
 
 
-def _unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> str:
+def unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> str:
+    """A message about a name that there is not, with those that are near it, or all."""
     near = difflib.get_close_matches(name, list(known), n=3)
     known = near or sorted(known)
     names = ", ".join(".".join((*above, each)) for each in known)
@@ -108,6 +117,26 @@ def _unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> s
 
 def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str]) -> DictConfig:
     """MMF's command-line overrides; an unknown key is named with its nearest relatives."""
+    config = _merge_options(self, config, opts)
+    _hide_password(config)
+    return config
+
+
+def _hide_password(config: DictConfig) -> None:
+    """Move the archive's password to the environment, where `open_release` looks for it.
+
+    The config is written to config.yaml, into every checkpoint, and maybe into a log.
+    """
+    settings = config.get("dataset_config", {}).get("hm_competition")
+    password = settings and settings.get("zip_password")
+    if password is None:
+        return
+    if password != "$HM_ZIP_PASSWORD":  # which demjson.py puts in place of one that it took
+        os.environ["HM_ZIP_PASSWORD"] = str(password)
+    settings.zip_password = None
+
+
+def _merge_options(self: Configuration, config: DictConfig, opts: list[str]) -> DictConfig:
     if opts and "=" in opts[0]:
         for option in opts:
             if "=" not in option:
@@ -123,20 +152,19 @@ def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str])
                 name = part.split("[")[0]
                 if not isinstance(node, Mapping) or name not in node:
                     known = node if isinstance(node, Mapping) else {}
-                    problem = _unknown("key", name, known, above)
+                    problem = unknown("key", name, known, above)
                     raise InputError(f"Command line, {key}: {problem}") from None
                 node, above = node[name], (*above, name)
         raise
 
 
 def decode_value(self: Configuration, value: Any) -> Any:
-    """MMF's reading of a value on the command line; true, false and null mean what YAML means.
+    """MMF's reading of a value on the command line; YAML's bare words mean what they do in YAML.
 
     MMF took them for strings, so that `standardize_text=false` was as good as true.
     """
-    yaml_words = {"true": True, "false": False, "null": None}
-    if isinstance(value, str) and value.lower() in yaml_words:
-        return yaml_words[value.lower()]
+    if isinstance(value, str) and value.lower() in YAML_WORDS:
+        return YAML_WORDS[value.lower()]
     return _decode_value(self, value)
 
 

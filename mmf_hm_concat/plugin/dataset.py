@@ -19,15 +19,18 @@ from mmf.utils.configuration import get_mmf_env
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.image_cache import ImageCache
 from mmf_hm_concat.images import normalize, read_rgb
 from mmf_hm_concat.memes import drop_duplicates, read_release
-from mmf_hm_concat.plugin.changes import CONFIGS
+from mmf_hm_concat.plugin.changes import CONFIGS, unknown
 from mmf_hm_concat.plugin.processors import FastTextSentenceVector, ResNetImage
 from mmf_hm_concat.release import open_release
 from mmf_hm_concat.sampling import class_weights, sample_training
 
 NAME = "hm_competition"
+DATA_DIR = "data/hateful_memes"  # the default in configs/datasets/hm_competition.yaml
+OFF = ("off", False)  # what YAML makes of "off", with quotes and without
 
 
 @registry.register_builder(NAME)
@@ -60,24 +63,42 @@ class HMCompetitionBuilder(BaseDatasetBuilder):
 
 def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
     """The tables of the splits that this run needs (columns: memes.py), read once a run."""
-    known = registry.get(f"{NAME}_memes", no_warning=True)
-    if known is None:
-        settings = registry.get("config")
+    settings = registry.get("config")
+    run, known = registry.get(f"{NAME}_memes", no_warning=True) or (None, None)
+    if run is not settings:  # the registry outlives a run
+        _check_settings(config)
         needed = splits_of_run(settings)
         release = open_release(
             _data_dir(config),
             {split: config.splits[split] for split in needed},
             cache_dir=Path(config.cache_dir),
-            password=config.zip_password,
             needed=needed,
         )
         known = read_release(release)
-        registry.register(f"{NAME}_memes", known)
+        registry.register(f"{NAME}_memes", (settings, known))
     return known
+
+
+def _check_settings(config: DictConfig) -> None:
+    """Raise InputError for what nobody else checks; Python takes any word for true."""
+    where = f"dataset_config.{NAME}"
+    for key in ("drop_duplicates", "use_images"):
+        if not isinstance(config[key], bool):
+            raise InputError(f"{where}.{key} = {config[key]!r}: write true or false.")
+    if config.image_cache not in ("auto", *OFF):
+        raise InputError(f"{where}.image_cache = {config.image_cache!r}: write auto or off.")
+    if not config.cache_dir:
+        raise InputError(f"{where}.cache_dir is not set: give a folder.")
+    for name, processor in config.processors.items():
+        if registry.get_processor_class(processor.type) is None:
+            known = registry.mapping["processor_name_mapping"]
+            raise InputError(f"{where}: {name}: " + unknown("processor", processor.type, known))
 
 
 def splits_of_run(settings: DictConfig) -> list[str]:
     """Which of train, val and test a run reads: only test when it predicts."""
+    if settings.training.trainer != "concat_trainer":
+        return ["train", "val", "test"]  # MMF's own trainer builds all, whatever it then does
     if settings.evaluation.predict:
         return ["test"]
     run_type = settings.run_type
@@ -86,11 +107,12 @@ def splits_of_run(settings: DictConfig) -> list[str]:
     return splits + (["test"] if any(t in run_type for t in ("inference", "test")) else [])
 
 
-def _data_dir(config: DictConfig) -> Path:
+def _data_dir(config: DictConfig) -> Path | str | None:
     converted = Path(get_mmf_env(key="data_dir")) / "datasets" / "hateful_memes" / "defaults"
-    if not Path(config.data_dir).exists() and converted.exists():
+    # Only in place of the default: another folder than the one asked for would be a surprise.
+    if config.data_dir == DATA_DIR and not Path(DATA_DIR).exists() and converted.exists():
         return converted  # what mmf_convert_hm made
-    return Path(config.data_dir)
+    return config.data_dir
 
 
 class HMCompetitionDataset(BaseDataset):
@@ -103,7 +125,10 @@ class HMCompetitionDataset(BaseDataset):
             if config.drop_duplicates:
                 memes, _ = drop_duplicates(memes)
             memes = sample_training(
-                memes, balance=config.balance, dev_limit=config.dev_limit, seed=config.sampling_seed
+                memes,
+                balance=config.balance or "none",  # MMF makes null of a bare None
+                dev_limit=config.dev_limit,
+                seed=config.sampling_seed,
             )
             if config.balance == "weights":
                 registry.register(f"{NAME}_class_weights", class_weights(memes))
@@ -120,23 +145,22 @@ class HMCompetitionDataset(BaseDataset):
         processor = _inner(getattr(self, "text_processor", None))
         if isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
-                processor.fit(self.all_texts)
+                processor.fit(self.all_texts, Path(self.config.cache_dir))
             self.vectors = torch.from_numpy(processor.vectors(texts))
         processor = _inner(getattr(self, "image_processor", None))
         if self.config.use_images and isinstance(processor, ResNetImage):
             self.augment = processor.augment if self.dataset_type == "train" else None
-            cache = self.config.image_cache == "auto"
             self.images = ImageCache(
                 self.memes.path.tolist(),
                 processor.size,
-                Path(self.config.cache_dir) if cache else None,
+                Path(self.config.cache_dir) if self.config.image_cache not in OFF else None,
                 self.config.on_bad_image,
             )
 
     @property
     def is_cached(self) -> bool:
         """Whether a batch costs no more than a copy."""
-        cached = self.images is not None and self.config.image_cache == "auto"
+        cached = self.images is not None and self.config.image_cache not in OFF
         return self.vectors is not None and (cached or not self.config.use_images)
 
     def __len__(self) -> int:

@@ -1,7 +1,5 @@
 """The loaders of a run: MMF's `MultiDatasetLoader`, with batches we can repeat and resume."""
 
-import os
-
 import torch
 from mmf.common.batch_collator import BatchCollator
 from mmf.datasets.multi_dataset_loader import MultiDatasetLoader
@@ -11,6 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmf_hm_concat.batches import EVALUATION_BATCH, EvaluationBatches, TrainingBatches
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.image_store import cores
+from mmf_hm_concat.plugin.settings import whole_number
 
 
 def build_loader(config: DictConfig, split: str, device: torch.device) -> MultiDatasetLoader:
@@ -42,7 +42,7 @@ def _data_loader(
     dataset: Dataset, config: DictConfig, split: str, device: torch.device
 ) -> DataLoader:
     training, rank, ranks = config.training, get_rank(), get_world_size()
-    if training.batch_size < ranks:
+    if whole_number("training.batch_size", training.batch_size, 1) < ranks:
         raise InputError(
             f"training.batch_size is {training.batch_size}, less than the {ranks} processes that "
             "share a batch. Make it at least as large."
@@ -69,10 +69,9 @@ def _data_loader(
 def _workers(wanted: int | str, dataset: Dataset, device: torch.device) -> int:
     """``training.num_workers``; auto depends on where a batch comes from and where it goes."""
     if wanted != "auto":
-        return wanted
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        return whole_number("training.num_workers (or auto)", wanted, 0)
     if getattr(dataset, "is_cached", False):
         # Copying a cached batch costs less than a worker's message about it; on a GPU, two keep
         # the copy off the thread that launches kernels.
-        return 0 if device.type == "cpu" else min(2, processors - 1)
-    return min(8, processors)
+        return 0 if device.type == "cpu" else min(2, cores() - 1)
+    return min(8, cores())

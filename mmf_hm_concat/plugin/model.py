@@ -61,4 +61,10 @@ class ConcatVL(BaseModel):
 
     def forward(self, sample_list: Any) -> dict[str, Tensor]:
         """``text`` (B, L) and ``image`` (B, 3, H, W) in; ``scores``: logits, float (B, 2)."""
-        return {"scores": self.network(sample_list.get("text"), sample_list.get("image"))}
+        text, image = sample_list.get("text"), sample_list.get("image")
+        if image is None and self.network.vision_module is not None:
+            raise InputError(
+                "The data set gives no pictures (use_images: false), but the model looks at them. "
+                "Set use_images to true, or in the YAML model_config.concat_vl.vision: null."
+            )
+        return {"scores": self.network(text, image)}

@@ -25,12 +25,8 @@ from mmf_hm_concat.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.files import replacing
 from mmf_hm_concat.images import normalize, read_rgb, resize
-from mmf_hm_concat.text import (
-    TextModel,
-    fit_text_model,
-    load_text_model,
-    standardization,
-)
+from mmf_hm_concat.plugin.settings import whole_number
+from mmf_hm_concat.text import TextModel, fit_text_model, load_text_model, standardization
 
 # What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
 OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
@@ -61,7 +57,8 @@ class FastTextSentenceVector(BaseProcessor):
     def __init__(self, config: DictConfig, data_dir: str = ".", **kwargs: Any):
         super().__init__(config)
         params = _params(config, "text_processor", dim=150, model_file=None, annotations=None)
-        self.dim, self.model_file = params["dim"], params["model_file"]
+        self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
+        self.model_file = params["model_file"]
         self.text_model: TextModel | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
@@ -72,18 +69,22 @@ class FastTextSentenceVector(BaseProcessor):
             self._use(load_text_model(carried))
         if annotations := params["annotations"]:
             texts = {split: _texts(files, data_dir) for split, files in annotations.items()}
-            if self.text_model is None or texts.get("train"):
-                self.fit(texts["train"])
+            if "train" in texts:
+                self.fit(texts["train"], Path(get_mmf_cache_dir()) / "mmf_hm_concat")
             self._remember([text for each in texts.values() for text in each])
 
-    def fit(self, texts: Sequence[str]) -> None:
-        """Fit (or load) the text model and its statistics; ``texts`` is the training split."""
+    def fit(self, texts: Sequence[str], cache_dir: Path) -> None:
+        """Fit (or load) the text model and its statistics.
+
+        Args:
+            texts: the training split's.
+            cache_dir: keeps the fitted model for later runs.
+        """
         if self.text_model is None:
             if self.model_file:
                 self._use(load_text_model(self.model_file))
             else:
-                cache = Path(get_mmf_cache_dir()) / "mmf_hm_concat"
-                self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache))
+                self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
             if is_master():
                 _carry(self.text_model.path, Path(get_mmf_env(key="save_dir")) / TEXT_MODEL)
             synchronize()
@@ -158,7 +159,7 @@ class ResNetImage(BaseProcessor):
     def __init__(self, config: DictConfig, **kwargs: Any):
         super().__init__(config)
         params = _params(config, "image_processor", size=224, augment=())
-        self.size = params["size"]
+        self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
         steps = [_transform(**step) for step in params["augment"]]
         self.augment = v2.Compose(steps) if steps else None
 

@@ -57,7 +57,7 @@ class ConcatTrainer(BaseTrainer):
         ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
         ours.setLevel(logging.INFO)
         # MMF keeps these for the life of the process: a second run in it must not take them over.
-        for key in ("hm_competition_memes", "hm_competition_class_weights", *OF_TEXT_MODEL):
+        for key in ("hm_competition_class_weights", *OF_TEXT_MODEL):
             registry.unregister(key)
         for dataset in self.config.datasets.split(","):
             for processor in ("text_processor", "image_processor"):
