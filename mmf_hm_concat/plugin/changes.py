@@ -103,6 +103,8 @@ def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
 
 def check_keys(given: Mapping, known: Mapping, file: str | None) -> None:
     """Raise InputError for keys of ``given`` that ``known`` lacks, all of them in one message."""
+    # As they are written: what a ${...} stands for may be in neither of the two.
+    given, known = (OmegaConf.to_container(OmegaConf.create(each)) for each in (given, known))
     problems = list(_unknown_keys(given, known, ()))
     if problems:
         raise InputError(f"{file}: " + "\n".join(problems))
