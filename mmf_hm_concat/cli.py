@@ -40,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
     add.set_defaults(run=check)
 
+    add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
+    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
+    add.add_argument("out", type=Path, metavar="OUT.onnx")
+    add.set_defaults(run=export)
+
     chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
@@ -100,6 +105,13 @@ def check(chosen: argparse.Namespace) -> int:
             "not defined (one class only)" if result["auroc"] is None else f"{result['auroc']:.4f}"
         )
         print(f"AUROC {auroc}, accuracy {result['accuracy']:.4f}")
+    return 0
+
+
+def export(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.export import export as export_run
+
+    print(export_run(chosen.run_folder, chosen.out))
     return 0
 
 
