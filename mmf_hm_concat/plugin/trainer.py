@@ -31,7 +31,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.plugin import resume
 from mmf_hm_concat.plugin.dataset import splits_of_run
 from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
-from mmf_hm_concat.plugin.loaders import build_loader, start_epoch
+from mmf_hm_concat.plugin.loaders import build_loader
 from mmf_hm_concat.plugin.prediction import predict
 from mmf_hm_concat.plugin.processors import OF_TEXT_MODEL
 from mmf_hm_concat.plugin.signals import SaveOnSignal
@@ -195,9 +195,8 @@ class ConcatTrainer(BaseTrainer):
             self.current_epoch += 1
             self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
             registry.register("current_epoch", self.current_epoch)
-        start_epoch(loader, self.current_epoch, self.done_batches)
+        batches_left = loader.start_epoch(self.current_epoch, self.done_batches)
         self.model.train()
-        batches_left = sum(len(sampler) for sampler in loader.samplers)
         clock = time.monotonic()
         bar = tqdm(
             total=self.done_batches + batches_left,
