@@ -85,4 +85,10 @@ def export(run: str | Path, out: Path) -> str:
         f"{name} {str(x.dtype).removeprefix('torch.')} (N, {', '.join(map(str, x.shape[1:]))})"
         for name, x in inputs.items()
     )
-    return f"{out}: takes {shapes}; gives proba float32 (N,)"
+    note = ""
+    if classifier.precision != "fp32":
+        note = (
+            f". In float32; mmf_predict of this run computes in {classifier.precision}, unless "
+            "training.precision=fp32"
+        )
+    return f"{out}: takes {shapes}; gives proba float32 (N,){note}."

@@ -58,7 +58,7 @@ def build_model_config(self: Configuration, opts: DictConfig) -> DictConfig:
             "or model=concat_vl to the command."
         )
     if registry.get_model_class(name) is None:
-        raise InputError(_unknown("model", name, registry.mapping["model_name_mapping"]))
+        raise InputError(unknown("model", name, registry.mapping["model_name_mapping"]))
     self._model_defaults = _build_model_config(self, OmegaConf.create({"model": name}))
     if _trainer(self) == "concat_trainer":
         ours = load_yaml(str(CONFIGS / "concat_trainer.yaml"))
@@ -92,7 +92,7 @@ def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
         )
     for name in names.split(","):
         if registry.get_builder_class(name) is None:
-            raise InputError(_unknown("dataset", name, registry.mapping["builder_name_mapping"]))
+            raise InputError(unknown("dataset", name, registry.mapping["builder_name_mapping"]))
     dataset_defaults = _build_dataset_config(self, OmegaConf.create({"datasets": names}))
     # A YAML of MMF's own projects is none of our business.
     if _trainer(self) == "concat_trainer":
@@ -118,14 +118,15 @@ def _unknown_keys(given: Mapping, known: Mapping, above: tuple[str, ...]) -> Ite
         if key not in known:
             # Settings of a model or data set that this run does not use are nobody's mistake.
             if above not in (("model_config",), ("dataset_config",)):
-                yield _unknown("key", key, known, above)
+                yield unknown("key", key, known, above)
         elif key in OPEN_NODES:
             continue
         elif isinstance(value, Mapping) and isinstance(known[key], Mapping):
             yield from _unknown_keys(value, known[key], path)
 
 
-def _unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> str:
+def unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> str:
+    """A sentence: there is no such ``kind``, and which of ``known`` might be meant."""
     near = difflib.get_close_matches(name, list(known), n=3)
     known = near or sorted(known)
     names = ", ".join(".".join((*above, each)) for each in known)
@@ -169,7 +170,7 @@ def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str])
                         raise InputError(
                             f"Command line, {key}: {what}, so it has no keys."
                         ) from None
-                    problem = _unknown("key", name, node, above)
+                    problem = unknown("key", name, node, above)
                     raise InputError(f"Command line, {key}: {problem}") from None
                 node, above = node[name], (*above, name)
         raise

@@ -24,7 +24,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.image_cache import ImageCache
 from mmf_hm_concat.images import normalize, read_rgb
 from mmf_hm_concat.memes import drop_duplicates, read_release
-from mmf_hm_concat.plugin.changes import CONFIGS
+from mmf_hm_concat.plugin.changes import CONFIGS, unknown
 from mmf_hm_concat.plugin.processors import FastTextSentenceVector, ResNetImage
 from mmf_hm_concat.release import open_release
 from mmf_hm_concat.sampling import class_weights, sample_training
@@ -118,7 +118,18 @@ class HMCompetitionDataset(BaseDataset):
 
     def init_processors(self) -> None:
         """Called by MMF after `load`: all sentence vectors and all pictures, once."""
-        super().init_processors()
+        for key, settings in self.config.processors.items():
+            known = registry.mapping["processor_name_mapping"]
+            if settings and settings.type not in known:
+                problem = unknown("processor", settings.type, known)
+                raise InputError(f"dataset_config.{NAME}.processors.{key}.type: {problem}")
+        try:
+            super().init_processors()
+        except (OSError, ValueError) as error:  # a tokenizer's files, say
+            raise InputError(
+                f"dataset_config.{NAME}.processors: {error} (A BERT from a local folder needs "
+                "config.json, vocab.txt and pytorch_model.bin, and bert in its path.)"
+            ) from None
         texts = self.memes.text.tolist()
         processor = _inner(self.text_processor)
         if isinstance(processor, FastTextSentenceVector):

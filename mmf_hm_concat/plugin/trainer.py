@@ -100,7 +100,14 @@ class ConcatTrainer(BaseTrainer):
             attributes = self.config.model_config[attributes]
         with open_dict(attributes):
             attributes.model = self.config.model
-        model = build_model(attributes)
+        try:
+            model = build_model(attributes)
+        except (OSError, RuntimeError) as error:  # of weights: missing, or of other sizes
+            reason = "\n".join(str(error).strip().splitlines()[:3])
+            raise InputError(
+                f"model_config.{self.config.model}: the model cannot be built: {reason}\nCompare "
+                f"the keys under model_config.{self.config.model} with the weights they name."
+            ) from None
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.load_metrics()
         if self.predicting:
