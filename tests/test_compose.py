@@ -147,6 +147,39 @@ def test_models_of_mmf_train_and_predict_on_our_data_set(run, few, bert, tmp_pat
     check_submission(tmp_path, few)
 
 
+def test_a_yaml_and_the_trainer_of_mmf_run_on_our_data_set(cache, few, bert, tmp_path):
+    import mmf
+    from mmf_cli.run import run as mmf_run
+
+    tokens = {"tokenizer_config": {"type": str(bert), "params": {"do_lower_case": True}}}
+    processor = {"type": "bert_tokenizer", "params": {**tokens, "max_seq_length": 16}}
+    projects = Path(mmf.__file__).parent / "projects" / "hateful_memes" / "configs"
+    options = [
+        f"config={projects / 'unimodal' / 'bert.yaml'}",
+        "model=unimodal_text",
+        "dataset=hm_competition",
+        "env.user_dir=mmf_hm_concat",
+        f"env.save_dir={tmp_path}",
+        data(few),
+        "dataset_config.hm_competition.use_images=false",
+        f"dataset_config.hm_competition.processors.text_processor={processor}",
+        f"model_config.unimodal_text.bert_model_name={bert}",
+        f"model_config.unimodal_text.text_hidden_size={WIDTH}",
+        f"model_config.unimodal_text.text_encoder.params={TINY_BERT}",
+        "training.max_updates=1",
+        "training.batch_size=6",
+        "training.num_workers=0",
+        "training.early_stop.criteria=hm_competition/roc_auc",
+        "checkpoint.save_git_details=false",
+        "evaluation.predict_file_format=csv",
+    ]
+    os.chdir(ROOT)
+    mmf_run([*options, "run_type=train_val"])
+    mmf_run([*options, "run_type=test", "evaluation.predict=true"], predict=True)
+    report = pd.read_csv(next(tmp_path.rglob("reports/*.csv")), dtype={"id": str})
+    assert report.id.tolist() == [json.loads(x)["id"] for x in (few / "test.jsonl").open()]
+
+
 def test_a_bert_that_is_not_there_is_one_message(run, few, tmp_path):
     (tmp_path / "bert").mkdir()
     path = under_mmf(tmp_path, "mmbt", "mmbt", tmp_path / "bert")
@@ -209,6 +242,7 @@ def test_our_model_takes_encoders_of_mmf(run, few, bert, tmp_path):
             ["model_config.concat_vl.vision.mmf_encoder={'type':'default','params':{'in_dim':3}}"],
             "vision.in_features: say how many",
         ),
+        (["model_config.concat_vl.vision.freeze={until: layer9}"], "no stage 'layer9'"),
         (["dataset_config.hm_competition.use_images=false"], "use_images=true, or .*vision=null"),
         (
             ["dataset_config.hm_competition.processors.text_processor=null"],

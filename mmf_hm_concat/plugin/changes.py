@@ -10,14 +10,17 @@ hook that prints our own errors. What a wrapped method did before it still does.
                                  a YAML that it includes, replace the model's default, too
 `_build_dataset_config`          likewise `dataset=`; then unknown keys of the YAML are reported
 `_merge_with_dotlist`            an unknown key ended in a traceback; a value could not hold a `=`;
-                                 `vision=null`, which names a whole node, was ignored silently
-`_decode_value`                  `key=false` was the string "false", which counts as true
+                                 `vision=null` or `params={'size': 64}`, which name a whole
+                                 group of keys, were ignored silently
+`_decode_value`                  `key=false` was the string "false", which counts as true;
+                                 `{until: layer3}` was a string, too
 `sys.excepthook`                 an `InputError` is one message for the user, not a traceback
 process group                    under `torchrun`, MMF insists on CUDA and puts all ranks on the
                                  first device: the group is started here, gloo on CPUs
 ===============================  ==================================================================
 """
 
+import contextlib
 import difflib
 import functools
 import os
@@ -28,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from mmf.common.registry import registry
 from mmf.utils.configuration import Configuration, load_yaml
 from mmf.utils.distributed import is_master, suppress_output
@@ -150,8 +154,10 @@ def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str])
         node = _child(parent, name)
         if not isinstance(node, Mapping):
             rest += [key, value]
-        elif decode_value(self, value) is None:
+        elif (decoded := decode_value(self, value)) is None:
             parent[name] = None
+        elif isinstance(decoded, Mapping):
+            parent[name] = OmegaConf.merge(node, decoded)
         else:
             raise InputError(
                 f"Command line, {key}={value}: {key} is a group of keys ({', '.join(node)}). "
@@ -181,14 +187,18 @@ def _child(node: Any, name: str) -> Any:
 
 
 def decode_value(self: Configuration, value: Any) -> Any:
-    """MMF's reading of a value on the command line; true, false and null mean what YAML means.
+    """MMF's reading of a value on the command line; true, null and {...} mean what YAML means.
 
     MMF took them for strings, so that `standardize_text=false` was as good as true.
     """
     yaml_words = {"true": True, "false": False, "null": None}
     if isinstance(value, str) and value.lower() in yaml_words:
         return yaml_words[value.lower()]
-    return _decode_value(self, value)
+    decoded = _decode_value(self, value)
+    if isinstance(decoded, str) and decoded.startswith("{"):
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.safe_load(decoded)
+    return decoded
 
 
 def print_input_errors() -> None:

@@ -80,6 +80,8 @@ def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
 
 def splits_of_run(settings: DictConfig) -> list[str]:
     """Which of train, val and test a run reads: only test when it predicts."""
+    if settings.training.trainer != "concat_trainer":
+        return ["train", "val", "test"]  # MMF's trainer always builds all of them
     if settings.evaluation.predict:
         return ["test"]
     run_type = settings.run_type
