@@ -28,6 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("name", nargs="?", help="as concat/defaults; left out: list all")
     add.set_defaults(run=config)
 
+    add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
+    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
+    add.add_argument("out", type=Path, metavar="OUT.onnx")
+    add.set_defaults(run=export)
+
     add = commands.add_parser("check-data", help="check a release, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
     add.set_defaults(run=check_data)
@@ -39,11 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--threshold", type=float, default=0.5)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
     add.set_defaults(run=check)
-
-    add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
-    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
-    add.add_argument("out", type=Path, metavar="OUT.onnx")
-    add.set_defaults(run=export)
 
     chosen = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
@@ -77,6 +77,13 @@ def config(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def export(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.export import export as export_run
+
+    print(export_run(chosen.run_folder, chosen.out))
+    return 0
+
+
 def check_data(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.check_data import check_data as check_release
 
@@ -105,13 +112,6 @@ def check(chosen: argparse.Namespace) -> int:
             "not defined (one class only)" if result["auroc"] is None else f"{result['auroc']:.4f}"
         )
         print(f"AUROC {auroc}, accuracy {result['accuracy']:.4f}")
-    return 0
-
-
-def export(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.export import export as export_run
-
-    print(export_run(chosen.run_folder, chosen.out))
     return 0
 
 

@@ -2,13 +2,9 @@
 
 import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,9 +12,7 @@ import yaml
 
 from mmf_hm_concat import MemeClassifier
 from mmf_hm_concat.checkpoints import load_checkpoint
-from mmf_hm_concat.cli import main
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.images import read_rgb, resize
 
 pytestmark = pytest.mark.slow
 
@@ -333,83 +327,3 @@ def test_two_data_sets_at_once_resume_in_the_middle_of_an_epoch(
     run("concat/two_datasets", tmp_path / "whole", *options, predict=True)
     check_submission(tmp_path / "whole", few)
     assert next((tmp_path / "whole").rglob("reports/hateful_memes_run_test_*.csv"))
-
-
-def test_export_gives_the_same_probabilities_in_onnxruntime(run, few, tmp_path):
-    import onnxruntime
-
-    small = ["dataset_config.hm_competition.image_size=32"]
-    run("concat/sample", tmp_path, data(few), *small)
-    assert main(["export", str(tmp_path), str(tmp_path / "model.onnx")]) == 0
-    classifier = MemeClassifier.load(tmp_path)
-    memes = [json.loads(line) for line in (few / "test.jsonl").open()]
-    texts, paths = [m["text"] for m in memes], [few / m["img"] for m in memes]
-    pixels = np.stack([resize(read_rgb(path), 32).transpose(2, 0, 1) for path in paths])
-    given = {"text": classifier.text_model.vectors(texts), "image": pixels}
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    for count in (1, len(memes)):
-        (found,) = session.run(None, {name: value[:count] for name, value in given.items()})
-        assert np.abs(found - classifier(paths[:count], texts[:count])).max() < 1e-4
-
-
-SNAPSHOT = """
-import argparse, json, os, sys, types
-from mmf.common.registry import registry
-from mmf.utils.configuration import Configuration
-from mmf.utils.env import setup_imports
-from omegaconf import OmegaConf
-
-def parts():
-    found = {}
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] not in ("mmf", "mmf_cli") or module is None:
-            continue
-        for key, value in vars(module).items():
-            if callable(value):
-                found[f"{name}.{key}"] = value
-            if isinstance(value, type) and value.__module__ == name:
-                found |= {f"{name}.{key}.{k}": v for k, v in vars(value).items() if callable(v)}
-    return found
-
-def registered():
-    return {(kind, name): value for kind, names in registry.mapping.items() if kind != "state"
-            for name, value in names.items()}
-
-def config():
-    options = ["config=projects/hateful_memes/configs/mmbt/defaults.yaml", "model=mmbt",
-               "dataset=hateful_memes", "training.batch_size=7", "run_type=train_val"]
-    given = argparse.Namespace(opts=options, config_override=None)
-    return OmegaConf.to_container(Configuration(given).get_config())
-
-setup_imports()
-os.chdir(os.path.dirname(sys.modules["mmf"].__file__))
-before, had, settings = parts(), registered(), config()
-import mmf_hm_concat
-after, has = parts(), registered()
-print("RESULT", json.dumps({
-    "replaced": sorted(key for key in before if after.get(key) is not before[key]),
-    "overwritten": [name for name in had if has.get(name) is not had[name]],
-    "same_config": config() == settings,
-}))
-"""
-
-
-def test_loading_the_plug_in_leaves_what_mmf_has_as_it_was(cache):
-    done = subprocess.run(
-        [sys.executable, "-c", SNAPSHOT],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.rpartition("RESULT ")[2])
-    listed = re.findall(r"(?m)^`(_\w+)`  ", (ROOT / "mmf_hm_concat/plugin/changes.py").read_text())
-    prefix = "mmf.utils.configuration.Configuration."
-    assert result["replaced"] == sorted(prefix + name for name in listed)
-    assert result["overwritten"] == [] and result["same_config"]
-
-
-def test_export_without_its_packages_says_what_to_install(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("mmf_hm_concat.export.NEEDED", ("onnx_is_not_here",))
-    assert main(["export", str(tmp_path), str(tmp_path / "model.onnx")]) == 1
-    assert "needs onnx_is_not_here: pip install" in capsys.readouterr().err
