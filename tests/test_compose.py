@@ -143,8 +143,12 @@ def test_models_of_mmf_train_and_predict_on_our_data_set(run, few, bert, tmp_pat
 
 def test_a_yaml_and_the_trainer_of_mmf_run_on_our_data_set(cache, few, bert, tmp_path):
     import mmf
+    from mmf.common.registry import registry
     from mmf_cli.run import run as mmf_run
 
+    # Unlike ours, MMF's trainer goes on with what an earlier run in this process registered.
+    for key in ("memes", "text_processor", "image_processor"):
+        registry.unregister(f"hm_competition_{key}")
     tokens = {"tokenizer_config": {"type": str(bert), "params": {"do_lower_case": True}}}
     processor = {"type": "bert_tokenizer", "params": {**tokens, "max_seq_length": 16}}
     projects = Path(mmf.__file__).parent / "projects" / "hateful_memes" / "configs"
