@@ -25,6 +25,9 @@ setup(
     # MMF imports a module of this name before anything else: see its first lines.
     py_modules=["demjson"],
     install_requires=requirements("plugin"),
-    extras_require={"dev": requirements("dev")},
+    extras_require={
+        "dev": requirements("dev") + requirements("export"),
+        "export": requirements("export"),
+    },
     entry_points={"console_scripts": ["hm_concat = mmf_hm_concat.cli:main"]},
 )

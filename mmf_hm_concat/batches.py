@@ -1,6 +1,6 @@
 """Which memes make up which batch: deterministic, resumable, shared among ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -63,3 +63,16 @@ class EvaluationBatches:
     def rows_read(self) -> list[int]:
         """All row numbers of this rank as the loader reads them, repetitions included."""
         return [row for batch in self.batches for row in batch]
+
+
+def dataset_order(batches: Sequence[int], seed: int, epoch: int, proportional: bool) -> list[int]:
+    """Which of several data sets each batch of an epoch comes from, mixed at random.
+
+    Args:
+        batches: how many each data set has.
+        proportional: all of them; else as many of each as the smallest has.
+    """
+    counts = batches if proportional else [min(batches)] * len(batches)
+    order = [index for index, count in enumerate(counts) for _ in range(count)]
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]

@@ -32,6 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("name", nargs="?", help="as concat/defaults; left out: list all")
     add.set_defaults(run=config)
 
+    add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
+    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
+    add.add_argument("out", type=Path, metavar="OUT.onnx")
+    add.set_defaults(run=export)
+
     add = commands.add_parser("check-data", help="check a release, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
     add.set_defaults(run=check_data)
@@ -109,6 +114,13 @@ def config(chosen: argparse.Namespace) -> int:
             f"There is no project config {chosen.name!r}. There are: {', '.join(names)}"
         )
     print(PROJECTS / f"{chosen.name.removesuffix('.yaml')}.yaml")
+    return 0
+
+
+def export(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.export import export as export_run
+
+    print(export_run(chosen.run_folder, chosen.out))
     return 0
 
 

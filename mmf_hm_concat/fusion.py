@@ -41,7 +41,8 @@ class LanguageAndVisionConcat(nn.Module):
     single-modality model.
 
     Args:
-        language_module: (B, L) float -> (B, language_dim), or None for an image-only model.
+        language_module: (B, L) float, or whatever tensors a text encoder takes, as a tuple ->
+            (B, language_dim); or None for an image-only model.
         vision_module: (B, 3, H, W) float -> (B, vision_dim), or None for a text-only model.
         language_dim, vision_dim: what the modules give, 300 each in the benchmark.
         fusion_dim: width of the fusion layer, 256 in the benchmark.
@@ -67,21 +68,23 @@ class LanguageAndVisionConcat(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(fusion_dim, classes)
 
-    def forward(self, text_BL: Tensor | None, image_B3HW: Tensor | None) -> Tensor:
+    def forward(
+        self, text_BL: Tensor | tuple[Tensor, ...] | None, image_B3HW: Tensor | None
+    ) -> Tensor:
         """Logits, float (B, C), for the softmax inside cross-entropy; the absent may be None."""
-        image_BV = None if self.vision_module is None else self.vision_module(image_B3HW)
-        device = (text_BL if image_BV is None else image_BV).device.type
+        features = []
+        if self.language_module is not None:
+            features.append(self.language_module(text_BL))
+        if self.vision_module is not None:
+            features.append(self.vision_module(image_B3HW))
+        device = features[0].device.type
         if torch.is_autocast_enabled(device):
             # bfloat16 logits have 8 bits: memes would tie. These few products stay in float32.
             with torch.autocast(device, enabled=False):
-                return self._fuse(text_BL, image_BV)
-        return self._fuse(text_BL, image_BV)
+                return self._fuse(features)
+        return self._fuse(features)
 
-    def _fuse(self, text_BL: Tensor | None, image_BV: Tensor | None) -> Tensor:
-        features = []
-        if self.language_module is not None:
-            features.append(torch.relu(self.language_module(text_BL)))
-        if image_BV is not None:
-            features.append(torch.relu(image_BV.float()))
-        fused = torch.relu(self.fusion(torch.cat(features, dim=1)))
+    def _fuse(self, features: list[Tensor]) -> Tensor:
+        joined = torch.cat([torch.relu(each.float()) for each in features], dim=1)
+        fused = torch.relu(self.fusion(joined))
         return self.classifier(self.dropout(fused))

@@ -8,12 +8,11 @@ import torch
 from torch import nn
 from torchvision import models
 
+from mmf_hm_concat.encoders import Encoder
 from mmf_hm_concat.errors import InputError
 
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
-
-class VisionEncoder(nn.Module):
+class VisionEncoder(Encoder):
     """A torchvision classification network whose head gives ``out_features`` numbers.
 
     Args:
@@ -21,8 +20,7 @@ class VisionEncoder(nn.Module):
         weights: "DEFAULT" or another name of the network's weights in torchvision; "none" (or
             None) for random ones; or the path of a state dict saved with `torch.save`.
         out_features: width of the head; the pretrained head (1000 classes) is left out.
-        freeze: what is not trained. "none"; "all" (but the head); "bn": the batch norms, their
-            statistics included; {"until": stage}: everything before that stage, as layer3.
+        freeze: what is not trained, see `Encoder`.
 
     Shapes: (B, 3, H, W) float -> (B, out_features) float.
 
@@ -38,57 +36,19 @@ class VisionEncoder(nn.Module):
         out_features: int,
         freeze: str | Mapping[str, str] | None = "none",
     ):
-        super().__init__()
         known = models.list_models(module=models)
         if name not in known:
             raise InputError(
                 f"model_config.concat_vl.vision.name: torchvision has no network {name!r}. "
                 f"Known: {', '.join(known)}."
             )
-        self.network = models.get_model(name, weights=None, num_classes=out_features)
+        network = models.get_model(name, weights=None, num_classes=out_features)
         if weights is not None and str(weights).lower() != "none":
             state, source = _pretrained(name, str(weights))
-            _load_without_head(self.network, state, source)
+            _load_without_head(network, state, source)
         # The last module with parameters of its own is the head, in every network of torchvision.
-        self.head = [m for m in self.network.modules() if list(m.parameters(recurse=False))][-1:]
-        self.frozen = self._frozen(freeze)
-        for module in self.frozen:
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad = False
-
-    def _frozen(self, freeze: str | Mapping[str, str] | None) -> list[nn.Module]:
-        named = list(self.network.named_modules())
-        if freeze in (None, "none"):
-            return []
-        if freeze == "all":
-            return [module for _, module in named if module not in self.head]
-        if freeze == "bn":
-            return [module for _, module in named if isinstance(module, BATCH_NORM)]
-        if not isinstance(freeze, Mapping) or list(freeze) != ["until"]:
-            raise InputError(
-                f"model_config.concat_vl.vision.freeze: {freeze!r} is not none, all, bn or, for "
-                "instance, {until: layer3}."
-            )
-        names = [name for name, _ in named]
-        if freeze["until"] not in names:
-            stages = ", ".join(name for name, _ in self.network.named_children())
-            raise InputError(
-                f"model_config.concat_vl.vision.freeze.until: the network has no stage "
-                f"{freeze['until']!r}. It has {stages}."
-            )
-        return [module for _, module in named[: names.index(freeze["until"])]]
-
-    def pretrained_parameters(self) -> list[nn.Parameter]:
-        """Every parameter but the head's: those that pretrained weights fill."""
-        head = {id(p) for module in self.head for p in module.parameters()}
-        return [p for p in self.parameters() if id(p) not in head]
-
-    def train(self, mode: bool = True) -> "VisionEncoder":
-        super().train(mode)
-        for module in self.frozen:
-            if isinstance(module, BATCH_NORM):
-                module.eval()  # a frozen batch norm keeps its statistics, too
-        return self
+        head = [m for m in network.modules() if list(m.parameters(recurse=False))][-1:]
+        super().__init__("vision", network, head, freeze)
 
     def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
         features = self.network(image_B3HW)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmf_hm_concat.encoders import ProjectedEncoder
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.fusion import LanguageAndVisionConcat, Standardize
 from mmf_hm_concat.network import build_network
@@ -154,3 +155,68 @@ def test_frozen_batch_norms_keep_their_statistics():
 def test_wrong_settings_name_the_key_and_the_choices(arguments, message):
     with pytest.raises(InputError, match=message):
         VisionEncoder(*arguments)
+
+
+class Pooling(nn.Module):
+    """As a transformer: (sequence, pooled) of token numbers and their mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 4)
+        self.normed = nn.BatchNorm1d(4)
+
+    def forward(self, tokens, mask):
+        sequence = self.words(tokens)
+        return sequence, self.normed((sequence * mask[..., None]).sum(1))
+
+
+TOKENS = (torch.randint(9, (3, 5)), torch.ones(3, 5))
+
+
+def foreign(freeze="none", in_features=4):
+    language = {
+        **SETTINGS["language"],
+        "mmf_encoder": {"type": "some"},
+        "in_features": in_features,
+        "freeze": freeze,
+    }
+    return build_network({**SETTINGS, "language": language}, {"language": Pooling()})
+
+
+def test_a_foreign_text_encoder_is_projected_and_trained():
+    network = foreign()
+    logits = network(TOKENS, IMAGE)
+    assert logits.shape == (3, 2)
+    logits.sum().backward()
+    assert network.language_module.network.words.weight.grad.abs().sum() > 0
+
+
+def test_a_frozen_foreign_encoder_trains_its_projection_only():
+    encoder = foreign("all").train().language_module
+    trained = {name for name, p in encoder.named_parameters() if p.requires_grad}
+    assert trained == {"projection.weight", "projection.bias"}
+    assert not encoder.network.normed.training
+    assert len(encoder.pretrained_parameters()) == 3
+
+
+def test_an_image_encoder_may_give_any_shape():
+    encoder = ProjectedEncoder("vision", nn.Identity(), 3 * 64 * 64, 5)
+    assert encoder(IMAGE).shape == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("in_features", "message"),
+    [
+        (None, r"language\.in_features: say how many numbers"),
+        (6, r"gives 4 numbers a meme, but .*language\.in_features is 6"),
+    ],
+)
+def test_the_size_of_a_foreign_encoder_is_never_guessed(in_features, message):
+    with pytest.raises(InputError, match=message):
+        foreign(in_features=in_features)(TOKENS, IMAGE)
+
+
+def test_an_encoder_of_mmf_needs_mmf():
+    vision = {**SETTINGS["vision"], "mmf_encoder": {"type": "resnet152"}, "in_features": 2048}
+    with pytest.raises(InputError, match=r"vision\.mmf_encoder: .*use mmf_predict"):
+        build_network({**SETTINGS, "vision": vision})

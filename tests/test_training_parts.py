@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmf_hm_concat import checkpoints, random_state
-from mmf_hm_concat.batches import EvaluationBatches, TrainingBatches
+from mmf_hm_concat.batches import EvaluationBatches, TrainingBatches, dataset_order
 from mmf_hm_concat.early_stop import EarlyStop
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.precision import choose_precision
@@ -56,6 +56,14 @@ def test_evaluation_batches_have_one_shape_and_the_same_company_on_any_rank(rows
     assert sorted(map(tuple, alone)) == sorted(tuple(b) for each in shared for b in each)
     assert {len(batch) for batch in alone} == {size}
     assert set(alone.rows_read()) == set(range(rows))
+
+
+def test_several_data_sets_are_mixed_the_same_way_each_time():
+    order = dataset_order([5, 2, 9], seed=1, epoch=2, proportional=True)
+    assert [order.count(i) for i in range(3)] == [5, 2, 9] and order != sorted(order)
+    assert order == dataset_order([5, 2, 9], 1, 2, True) != dataset_order([5, 2, 9], 1, 3, True)
+    fair = dataset_order([5, 2, 9], seed=1, epoch=2, proportional=False)
+    assert [fair.count(i) for i in range(3)] == [2, 2, 2]
 
 
 def test_early_stop_follows_the_criterion():

@@ -5,18 +5,25 @@ hook that prints our own errors. What a wrapped method did before it still does.
 
 ===============================  ==================================================================
 `_build_model_config`            reads `model=` from the command line only; now the YAML's, too;
-                                 and adds the keys that only `concat_trainer` knows
+                                 adds the keys that only `concat_trainer` knows, in its runs;
+                                 and makes a `vision: null` of the YAML, over a group of keys in
+                                 a YAML that it includes, replace the model's default, too
 `_build_dataset_config`          likewise `dataset=`; then unknown keys of the YAML are reported
 `_merge_with_dotlist`            an unknown key ended in a traceback; a value could not hold a `=`;
-                                 and a password must not stay in a config that gets saved
-`_decode_value`                  `key=false` was the string "false", which counts as true
+                                 `vision=null` or `params={'size': 64}`, which name a whole
+                                 group of keys, were ignored silently; and a password must not
+                                 stay in a config that gets saved
+`_decode_value`                  `key=false` was the string "false", which counts as true;
+                                 `{until: layer3}` was a string, too
 `sys.excepthook`                 an `InputError` is one message for the user, not a traceback
 process group                    under `torchrun`, MMF insists on CUDA and puts all ranks on the
                                  first device: the group is started here, gloo on CPUs
 ===============================  ==================================================================
 """
 
+import contextlib
 import difflib
+import functools
 import os
 import sys
 import warnings
@@ -25,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from mmf.common.registry import registry
 from mmf.utils.configuration import Configuration, load_yaml
 from mmf.utils.distributed import is_master, suppress_output
@@ -33,7 +41,9 @@ from omegaconf import DictConfig, OmegaConf
 from mmf_hm_concat.errors import InputError
 
 # Nodes whose keys a user invents: parameters handed to a class by name.
-OPEN_NODES = ("params", "processors", "optimizer", "scheduler", "splits", "losses")
+OPEN_NODES = ("params", "processors", "optimizer", "scheduler", "splits")
+# Keys that MMF reads but does not list in its defaults.
+UNLISTED = ("losses", "zoo_requirements")
 
 # YAML 1.1, which MMF's YAML files are read as: yaml.org/type/bool and yaml.org/type/null.
 YAML_WORDS = {
@@ -52,6 +62,7 @@ _decode_value = Configuration._decode_value
 
 def build_model_config(self: Configuration, opts: DictConfig) -> DictConfig:
     """MMF's defaults of the model named on the command line, else in the YAML."""
+    _make_nulls_plain(self._user_config)
     name = opts.model or self._user_config.get("model")
     if name is None:
         raise InputError(
@@ -60,11 +71,27 @@ def build_model_config(self: Configuration, opts: DictConfig) -> DictConfig:
         )
     if registry.get_model_class(name) is None:
         raise InputError(unknown("model", name, registry.mapping["model_name_mapping"]))
-    self._model_defaults = OmegaConf.merge(
-        load_yaml(str(CONFIGS / "concat_trainer.yaml")),
-        _build_model_config(self, OmegaConf.create({"model": name})),
-    )
+    self._model_defaults = _build_model_config(self, OmegaConf.create({"model": name}))
+    if _trainer(self) == "concat_trainer":
+        ours = load_yaml(str(CONFIGS / "concat_trainer.yaml"))
+        self._model_defaults = OmegaConf.merge(ours, self._model_defaults)
     return self._model_defaults
+
+
+def _trainer(self: Configuration) -> str | None:
+    """`training.trainer` of the command line, else of the YAML."""
+    given = (self._opts_config.get("training"), self._user_config.get("training"))
+    return next((each.trainer for each in given if each and each.get("trainer")), None)
+
+
+def _make_nulls_plain(config: Mapping) -> None:
+    """In place: omegaconf 2.0 merges a group of keys that a null replaced as if it had no keys."""
+    for key, value in OmegaConf.to_container(OmegaConf.create(config)).items():
+        if value is None:
+            del config[key]
+            config[key] = None
+        elif isinstance(value, dict):
+            _make_nulls_plain(config[key])
 
 
 def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
@@ -80,7 +107,7 @@ def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
             raise InputError(unknown("dataset", name, registry.mapping["builder_name_mapping"]))
     dataset_defaults = _build_dataset_config(self, OmegaConf.create({"datasets": names}))
     # A YAML of MMF's own projects is none of our business.
-    if self._user_config.get("training", {}).get("trainer") == "concat_trainer":
+    if _trainer(self) == "concat_trainer":
         known = OmegaConf.merge(self._default_config, self._model_defaults, dataset_defaults)
         check_keys(self._user_config, known, self.config_path)
     return dataset_defaults
@@ -88,6 +115,8 @@ def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
 
 def check_keys(given: Mapping, known: Mapping, file: str | None) -> None:
     """Raise InputError for keys of ``given`` that ``known`` lacks, all of them in one message."""
+    # As they are written: what a ${...} stands for may be in neither of the two.
+    given, known = (OmegaConf.to_container(OmegaConf.create(each)) for each in (given, known))
     problems = list(_unknown_keys(given, known, ()))
     if problems:
         raise InputError(f"{file}: " + "\n".join(problems))
@@ -96,6 +125,8 @@ def check_keys(given: Mapping, known: Mapping, file: str | None) -> None:
 def _unknown_keys(given: Mapping, known: Mapping, above: tuple[str, ...]) -> Iterator[str]:
     for key, value in given.items():
         path = (*above, key)
+        if key in UNLISTED:
+            continue
         if key not in known:
             # Settings of a model or data set that this run does not use are nobody's mistake.
             if above not in (("model_config",), ("dataset_config",)):
@@ -107,7 +138,7 @@ def _unknown_keys(given: Mapping, known: Mapping, above: tuple[str, ...]) -> Ite
 
 
 def unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> str:
-    """A message about a name that there is not, with those that are near it, or all."""
+    """A sentence: there is no such ``kind``, and which of ``known`` might be meant."""
     near = difflib.get_close_matches(name, list(known), n=3)
     known = near or sorted(known)
     names = ", ".join(".".join((*above, each)) for each in known)
@@ -143,29 +174,58 @@ def _merge_options(self: Configuration, config: DictConfig, opts: list[str]) -> 
                 raise InputError(f"Command line: {option!r} is not of the form key=value")
         # As MMF's other form, key value key value ..., a value may hold a `=` itself.
         opts = [part for option in opts for part in option.split("=", 1)]
+    pairs = list(zip(opts[0::2], opts[1::2], strict=False))
+    rest: list[str] = []
+    for key, value in pairs:
+        *above, name = key.split(".")
+        parent = functools.reduce(_child, above, config)
+        node = _child(parent, name)
+        if not isinstance(node, Mapping):
+            rest += [key, value]
+        elif (decoded := decode_value(self, value)) is None:
+            parent[name] = None
+        elif isinstance(decoded, Mapping):
+            parent[name] = OmegaConf.merge(node, decoded)
+        else:
+            raise InputError(
+                f"Command line, {key}={value}: {key} is a group of keys ({', '.join(node)}). "
+                f"Give one of them, as {key}.{next(iter(node), 'key')}=..., or {key}=null."
+            )
     try:
-        return _merge_with_dotlist(self, config, opts)
+        return _merge_with_dotlist(self, config, rest + opts[2 * len(pairs) :])
     except AttributeError:
         for key in opts[0::2]:
             node, above = config, ()
             for part in ("datasets" if key == "dataset" else key).split("."):
                 name = part.split("[")[0]
                 if not isinstance(node, Mapping) or name not in node:
-                    known = node if isinstance(node, Mapping) else {}
-                    problem = unknown("key", name, known, above)
+                    if not isinstance(node, Mapping):
+                        what = f"{'.'.join(above)} is {'null' if node is None else node}"
+                        raise InputError(
+                            f"Command line, {key}: {what}, so it has no keys."
+                        ) from None
+                    problem = unknown("key", name, node, above)
                     raise InputError(f"Command line, {key}: {problem}") from None
                 node, above = node[name], (*above, name)
         raise
 
 
+def _child(node: Any, name: str) -> Any:
+    return node.get(name) if isinstance(node, Mapping) else None
+
+
 def decode_value(self: Configuration, value: Any) -> Any:
-    """MMF's reading of a value on the command line; YAML's bare words mean what they do in YAML.
+    """MMF's reading of a value on the command line; bare words and {...} mean what YAML means.
 
     MMF took them for strings, so that `standardize_text=false` was as good as true.
     """
     if isinstance(value, str) and value.lower() in YAML_WORDS:
         return YAML_WORDS[value.lower()]
-    return _decode_value(self, value)
+    decoded = _decode_value(self, value)
+    if isinstance(decoded, str) and decoded.startswith("{"):
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.safe_load(decoded)
+    return decoded
 
 
 def print_input_errors() -> None:

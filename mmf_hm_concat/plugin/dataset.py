@@ -1,8 +1,9 @@
 """MMF's builder and data set `hm_competition`: memes of a release as batches of tensors.
 
-Sample fields: ``id`` int64; ``text``: what the text processor gives; ``image``: uint8
-(3, size, size) from the cache, normalised on the device by `prepare_batch`, or what another image
-processor gives; ``targets`` int64, absent when the split has no labels.
+Sample fields: ``id`` int64; ``text``, ``input_ids``, ...: what the text processor gives;
+``image``: uint8 (3, size, size) from the cache, normalised on the device by `prepare_batch`, or
+what another image processor gives; ``targets`` int64, absent when the split has no labels. A
+processor that is null in the YAML, and `use_images: false`, leave their fields out.
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ class HMCompetitionBuilder(BaseDatasetBuilder):
     def update_registry_for_model(self, config: DictConfig) -> None:
         """What MMF's own models ask for when they size their layers."""
         registry.register(f"{NAME}_num_final_outputs", 2)
-        processor = getattr(self.dataset, "text_processor", None)
+        processor = self.dataset.text_processor
         if hasattr(processor, "get_vocab_size"):
             registry.register(f"{NAME}_text_vocab_size", processor.get_vocab_size())
 
@@ -89,16 +90,12 @@ def _check_settings(config: DictConfig) -> None:
         raise InputError(f"{where}.image_cache = {config.image_cache!r}: write auto or off.")
     if not config.cache_dir:
         raise InputError(f"{where}.cache_dir is not set: give a folder.")
-    for name, processor in config.processors.items():
-        if registry.get_processor_class(processor.type) is None:
-            known = registry.mapping["processor_name_mapping"]
-            raise InputError(f"{where}: {name}: " + unknown("processor", processor.type, known))
 
 
 def splits_of_run(settings: DictConfig) -> list[str]:
     """Which of train, val and test a run reads: only test when it predicts."""
     if settings.training.trainer != "concat_trainer":
-        return ["train", "val", "test"]  # MMF's own trainer builds all, whatever it then does
+        return ["train", "val", "test"]  # MMF's trainer always builds all of them
     if settings.evaluation.predict:
         return ["test"]
     run_type = settings.run_type
@@ -136,18 +133,35 @@ class HMCompetitionDataset(BaseDataset):
         self.ids = torch.tensor(memes.number.to_numpy(), dtype=torch.int64)
         labelled = memes.label.notna().all()
         self.targets = torch.tensor(memes.label.to_numpy("int64")) if labelled else None
+        self.text_processor = self.image_processor = None
         self.vectors = self.images = self.augment = None
 
     def init_processors(self) -> None:
         """Called by MMF after `load`: all sentence vectors and all pictures, once."""
-        super().init_processors()
+        for key, settings in self.config.processors.items():
+            known = registry.mapping["processor_name_mapping"]
+            if settings and settings.type not in known:
+                problem = unknown("processor", settings.type, known)
+                raise InputError(f"dataset_config.{NAME}.processors.{key}.type: {problem}")
+        try:
+            super().init_processors()
+        except (OSError, ValueError) as error:  # a tokenizer's files, say
+            raise InputError(
+                f"dataset_config.{NAME}.processors: {error} (A BERT from a local folder needs "
+                "config.json, vocab.txt and pytorch_model.bin, and bert in its path.)"
+            ) from None
         texts = self.memes.text.tolist()
-        processor = _inner(getattr(self, "text_processor", None))
+        processor = _inner(self.text_processor)
         if isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
                 processor.fit(self.all_texts, Path(self.config.cache_dir))
             self.vectors = torch.from_numpy(processor.vectors(texts))
-        processor = _inner(getattr(self, "image_processor", None))
+        processor = _inner(self.image_processor)
+        if self.config.use_images and processor is None:
+            raise InputError(
+                f"dataset_config.{NAME}.processors.image_processor is null: name one, or leave the "
+                f"pictures out with dataset_config.{NAME}.use_images=false."
+            )
         if self.config.use_images and isinstance(processor, ResNetImage):
             self.augment = processor.augment if self.dataset_type == "train" else None
             self.images = ImageCache(
@@ -160,18 +174,25 @@ class HMCompetitionDataset(BaseDataset):
     @property
     def is_cached(self) -> bool:
         """Whether a batch costs no more than a copy."""
-        cached = self.images is not None and self.config.image_cache not in OFF
-        return self.vectors is not None and (cached or not self.config.use_images)
+        return self._is_ready and (self.images is None or self.config.image_cache not in OFF)
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether no processor is left to call, meme by meme."""
+        texts = self.text_processor is None or self.vectors is not None
+        return texts and (not self.config.use_images or self.images is not None)
 
     def __len__(self) -> int:
         return len(self.memes)
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor] | list[Sample]:
-        """A whole batch at once, when both processors are ours: the loader's fast way."""
-        if self.vectors is None or (self.config.use_images and self.images is None):
+        """A whole batch at once, when the processors are ours: the loader's fast way."""
+        if not self._is_ready:
             return [self[i] for i in indices]
         rows = torch.tensor(indices)
-        batch = {"id": self.ids[rows], "text": self.vectors[rows]}
+        batch = {"id": self.ids[rows]}
+        if self.vectors is not None:
+            batch["text"] = self.vectors[rows]
         if self.images is not None:
             batch["image"] = self.images.batch(indices)
         if self.targets is not None:
@@ -182,7 +203,7 @@ class HMCompetitionDataset(BaseDataset):
         sample = Sample({"id": self.ids[i]})
         if self.vectors is not None:
             sample.text = self.vectors[i]
-        else:
+        elif self.text_processor is not None:
             sample.update(self.text_processor({"text": self.memes.text.iloc[i]}))
         if self.images is not None:
             sample.image = self.images[i]

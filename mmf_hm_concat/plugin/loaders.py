@@ -1,5 +1,8 @@
 """The loaders of a run: MMF's `MultiDatasetLoader`, with batches we can repeat and resume."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from mmf.common.batch_collator import BatchCollator
 from mmf.datasets.multi_dataset_loader import MultiDatasetLoader
@@ -7,35 +10,65 @@ from mmf.utils.distributed import get_rank, get_world_size
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from mmf_hm_concat.batches import EVALUATION_BATCH, EvaluationBatches, TrainingBatches
+from mmf_hm_concat.batches import (
+    EVALUATION_BATCH,
+    EvaluationBatches,
+    TrainingBatches,
+    dataset_order,
+)
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.image_store import cores
 from mmf_hm_concat.plugin.settings import whole_number
 
 
-def build_loader(config: DictConfig, split: str, device: torch.device) -> MultiDatasetLoader:
-    """MMF's loader of one split over all data sets of the run.
+class RepeatableLoader(MultiDatasetLoader):
+    """MMF's loader of one split over all data sets of the run, repeatable and resumable.
+
+    MMF's own draws the next data set from the global random state while it goes, never empties
+    its iterators, so that from the second epoch on they are exhausted, and may end an epoch of
+    more than two data sets too early.
+    """
+
+    def start_epoch(self, epoch: int, skip: int) -> int:
+        """Make the next iteration that of ``epoch`` (from 1), without its first ``skip`` batches.
+
+        Returns how many batches that leaves.
+        """
+        for sampler in self.samplers:
+            sampler.epoch, sampler.skip = epoch, 0
+        seed, proportional = self.config.training.seed or 0, self._proportional_sampling
+        order = dataset_order([len(s) for s in self.samplers], seed, epoch, proportional)
+        for index, sampler in enumerate(self.samplers):
+            sampler.skip = order[:skip].count(index)
+        self.order = order[skip:]
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.num_datasets == 1:
+            yield from self.loaders[0]
+            return
+        iterators = [iter(loader) for loader in self.loaders]
+        for index in self.order:
+            self.current_index, self.current_dataset = index, self.datasets[index]
+            yield next(iterators[index])
+
+    def change_dataloader(self) -> None:
+        """Called by MMF after every batch; here, the order is set."""
+
+
+def build_loader(config: DictConfig, split: str, device: torch.device) -> RepeatableLoader:
+    """The loader of one split over all data sets of the run.
 
     MMF's own DataLoaders shuffle the validation split, repeat memes to make the ranks' shares
     even, and forget their position; the ones put in their place do not.
     """
-    loader = MultiDatasetLoader(split)
+    loader = RepeatableLoader(split)
     loader.build_datasets(config)
     for dataset in loader.datasets:
         loader.loaders.append(_data_loader(dataset, config, split, device))
         loader.samplers.append(loader.loaders[-1].batch_sampler)
     loader.current_loader = loader.loaders[0]
     return loader
-
-
-def start_epoch(loader: MultiDatasetLoader, epoch: int, skip: int) -> None:
-    """Make the next iteration that of ``epoch`` (from 1), without its first ``skip`` batches."""
-    for sampler in loader.samplers:
-        sampler.epoch, sampler.skip = epoch, skip
-    # MMF never empties these: from the second epoch on it would read exhausted iterators.
-    loader.iterators.clear()
-    loader._finished_iterators.clear()
-    loader._used_once.clear()
 
 
 def _data_loader(

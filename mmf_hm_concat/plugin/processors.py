@@ -30,6 +30,9 @@ from mmf_hm_concat.text import TextModel, fit_text_model, load_text_model, stand
 
 # What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
 OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
+# Params of the processors that MMF's data sets have by default: in the YAML, ours are merged over
+# them.
+OF_OTHERS = ("max_length", "vocab", "preprocessor", "transforms")
 
 
 def run_folder() -> Path:
@@ -68,7 +71,8 @@ class FastTextSentenceVector(BaseProcessor):
         if (not trains or settings.checkpoint.resume) and carried.is_file():
             self._use(load_text_model(carried))
         if annotations := params["annotations"]:
-            texts = {split: _texts(files, data_dir) for split, files in annotations.items()}
+            wanted = tuple(annotations) if trains else ("val", "test")
+            texts = {split: _texts(annotations.get(split, ()), data_dir) for split in wanted}
             if "train" in texts:
                 self.fit(texts["train"], Path(get_mmf_cache_dir()) / "mmf_hm_concat")
             self._remember([text for each in texts.values() for text in each])
@@ -76,19 +80,25 @@ class FastTextSentenceVector(BaseProcessor):
     def fit(self, texts: Sequence[str], cache_dir: Path) -> None:
         """Fit (or load) the text model and its statistics.
 
+        A run has one text model: with several data sets, that of the first.
+
         Args:
             texts: the training split's.
             cache_dir: keeps the fitted model for later runs.
         """
+        first = registry.get(OF_TEXT_MODEL[0], no_warning=True) is None
         if self.text_model is None:
             if self.model_file:
                 self._use(load_text_model(self.model_file))
+            elif not first:
+                self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
             else:
                 self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
             if is_master():
                 _carry(self.text_model.path, Path(get_mmf_env(key="save_dir")) / TEXT_MODEL)
             synchronize()
-        registry.register("text_statistics", standardization(self.vectors(texts)))
+        if first:
+            registry.register("text_statistics", standardization(self.vectors(texts)))
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Sentence vectors of many texts, float32 (N, dim)."""
@@ -114,6 +124,12 @@ class FastTextSentenceVector(BaseProcessor):
             raise InputError(
                 f"{text_model.path} gives sentence vectors of {text_model.dim} numbers, but "
                 f"processors.text_processor.params.dim is {self.dim}. Make them the same."
+            )
+        known = registry.get("text_model_checksum", no_warning=True)
+        if known not in (None, text_model.checksum):
+            raise InputError(
+                f"{text_model.path}: another data set of this run uses another text model. Give "
+                "all of them the same model_file, or none."
             )
         self.text_model = text_model
         registry.register("text_model_checksum", text_model.checksum)
@@ -185,7 +201,7 @@ def _params(config: DictConfig, processor: str, **defaults: Any) -> dict[str, An
     """The params of a processor over their defaults; a key that has none is an InputError."""
     given = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     for key in given:
-        if key not in defaults:
+        if key not in (*defaults, *OF_OTHERS):
             raise InputError(
                 f"processors.{processor}.params: there is no key {key!r}. "
                 f"Known: {', '.join(defaults)}."

@@ -165,7 +165,7 @@ def _bearing_on_result(config: dict[str, Any], predicting: bool) -> dict[str, An
         kept = ("image_size", "use_images", "processors")
         kept_of = {n: {k: d.get(k) for k in kept} for n, d in datasets.items()}
         return {**found, "dataset_config": kept_of}
-    places = ("data_dir", "cache_dir", "image_cache", "zip_password")
+    places = ("data_dir", "cache_dir", "image_cache")
     kept_of = {n: {k: v for k, v in d.items() if k not in places} for n, d in datasets.items()}
     training = config.get("training", {})
     keys = ("seed", "batch_size", "update_frequency", "clip_gradients", "max_grad_l2_norm")
@@ -174,16 +174,13 @@ def _bearing_on_result(config: dict[str, Any], predicting: bool) -> dict[str, An
 
 
 def settings_of_run(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """All settings as `config=` takes them: without what MMF adds at run time, and no password."""
+    """All settings as `config=` takes them: without what MMF adds at run time."""
     settings = OmegaConf.to_container(config, resolve=resolve)
     for key in ("start_rank", "device_id"):
         settings.pop(key, None)
     model = settings["model_config"].get(settings["model"])
     if isinstance(model, dict):
         model.pop("model", None)
-    for dataset in settings["dataset_config"].values():
-        if "zip_password" in dataset:
-            dataset["zip_password"] = None
     return settings
 
 

@@ -32,7 +32,7 @@ from mmf_hm_concat.image_store import cores
 from mmf_hm_concat.plugin import resume
 from mmf_hm_concat.plugin.dataset import splits_of_run
 from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
-from mmf_hm_concat.plugin.loaders import build_loader, start_epoch
+from mmf_hm_concat.plugin.loaders import build_loader
 from mmf_hm_concat.plugin.prediction import predict
 from mmf_hm_concat.plugin.processors import OF_TEXT_MODEL
 from mmf_hm_concat.plugin.progress import Progress
@@ -103,7 +103,14 @@ class ConcatTrainer(BaseTrainer):
             attributes = self.config.model_config[attributes]
         with open_dict(attributes):
             attributes.model = self.config.model
-        model = build_model(attributes)
+        try:
+            model = build_model(attributes)
+        except (OSError, RuntimeError) as error:  # of weights: missing, or of other sizes
+            reason = "\n".join(str(error).strip().splitlines()[:3])
+            raise InputError(
+                f"model_config.{self.config.model}: the model cannot be built: {reason}\nCompare "
+                f"the keys under model_config.{self.config.model} with the weights they name."
+            ) from None
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.load_metrics()
         if self.predicting:
@@ -188,9 +195,8 @@ class ConcatTrainer(BaseTrainer):
             self.current_epoch += 1
             self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
             registry.register("current_epoch", self.current_epoch)
-        start_epoch(loader, self.current_epoch, self.done_batches)
+        batches_left = loader.start_epoch(self.current_epoch, self.done_batches)
         self.model.train()
-        batches_left = sum(len(sampler) for sampler in loader.samplers)
         clock = time.monotonic()
         bar = tqdm(
             total=self.done_batches + batches_left,

@@ -1,0 +1,137 @@
+"""What all encoders share: what of them is trained; and how a foreign one joins the fusion."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mmf_hm_concat.errors import InputError
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+class Encoder(nn.Module):
+    """A pretrained network with a new head, of which a part may be frozen.
+
+    Args:
+        branch: "language" or "vision", which names the keys in messages.
+        network: what pretrained weights fill, but for ``head``.
+        head: the modules with the new parameters.
+        freeze: what is not trained. "none"; "all" (but the head); "bn": the batch norms, their
+            statistics included; {"until": stage}: everything before that stage, as layer3.
+
+    Raises:
+        InputError: unknown ``freeze`` or stage.
+    """
+
+    def __init__(
+        self,
+        branch: str,
+        network: nn.Module,
+        head: list[nn.Module],
+        freeze: str | Mapping[str, str] | None = "none",
+    ):
+        super().__init__()
+        self.key = f"model_config.concat_vl.{branch}"
+        self.network = network
+        self.head = head
+        self.frozen = self._frozen(freeze)
+        for module in self.frozen:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad = False
+
+    def _frozen(self, freeze: str | Mapping[str, str] | None) -> list[nn.Module]:
+        named = list(self.network.named_modules())
+        if freeze in (None, "none"):
+            return []
+        if freeze == "all":
+            return [module for _, module in named if module not in self.head]
+        if freeze == "bn":
+            return [module for _, module in named if isinstance(module, BATCH_NORM)]
+        if not isinstance(freeze, Mapping) or list(freeze) != ["until"]:
+            raise InputError(
+                f"{self.key}.freeze: {freeze!r} is not none, all, bn or, for instance, "
+                "{until: layer3}."
+            )
+        names = [name for name, _ in named]
+        if freeze["until"] not in names:
+            stages = ", ".join(name for name, _ in self.network.named_children())
+            raise InputError(
+                f"{self.key}.freeze.until: the network has no stage {freeze['until']!r}. "
+                f"It has {stages}."
+            )
+        return [module for _, module in named[: names.index(freeze["until"])]]
+
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Every parameter but the head's: those that pretrained weights fill."""
+        head = {id(p) for module in self.head for p in module.parameters()}
+        return [p for p in self.parameters() if id(p) not in head]
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        for module in self.frozen:
+            if isinstance(module, BATCH_NORM):
+                module.eval()  # a frozen batch norm keeps its statistics, too
+        return self
+
+
+class ProjectedEncoder(Encoder):
+    """An encoder made elsewhere, as those of MMF, with a linear layer of our width behind it.
+
+    Args:
+        branch, freeze: see `Encoder`.
+        network: takes what the branch gets, a tensor or several, and gives float (B, ...), or a
+            tuple whose second item is that, as the pooled output of a transformer.
+        in_features: how many numbers ``network`` gives a meme, all together.
+        out_features: how many the fusion gets.
+
+    Shapes: a tensor (B, ...) or a tuple of them -> (B, out_features) float.
+
+    Raises:
+        InputError: ``in_features`` is not given; or, with the first batch, is not what the
+            network gives.
+    """
+
+    def __init__(
+        self,
+        branch: str,
+        network: nn.Module,
+        in_features: int | None,
+        out_features: int,
+        freeze: str | Mapping[str, str] | None = "none",
+    ):
+        if not in_features:
+            raise InputError(
+                f"model_config.concat_vl.{branch}.in_features: say how many numbers the "
+                f"mmf_encoder gives a meme (its layers' documentation has them: 2048 for each of "
+                "resnet152's num_output_features, hidden_size for a transformer)."
+            )
+        projection = nn.Linear(in_features, out_features)
+        super().__init__(branch, network, [projection], freeze)
+        self.projection = projection
+
+    def forward(self, given: Tensor | tuple[Tensor, ...]) -> Tensor:
+        given = given if isinstance(given, tuple) else (given,)
+        features = self.network(*given)
+        if isinstance(features, tuple):
+            features = features[1] if len(features) > 1 else features[0]
+        # MMF's text embeddings drop the dimension of a batch of one.
+        features = features.reshape(len(given[0]), -1)
+        if features.shape[1] != self.projection.in_features:
+            raise InputError(
+                f"The mmf_encoder of {self.key} gives {features.shape[1]} numbers a meme, but "
+                f"{self.key}.in_features is {self.projection.in_features}. Make it "
+                f"{features.shape[1]}, or change mmf_encoder.params."
+            )
+        return self.projection(features.to(self.projection.weight.dtype))
+
+
+class InFloat32(nn.Sequential):
+    """Layers that automatic mixed precision leaves in float32: few products, fine differences."""
+
+    def forward(self, given: Tensor) -> Tensor:
+        device = given.device.type
+        if not torch.is_autocast_enabled(device):
+            return super().forward(given)
+        with torch.autocast(device, enabled=False):
+            return super().forward(given)
