@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmf_hm_concat.classifier import MemeClassifier
+from mmf_hm_concat.classifier import load_member
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.files import replacing
 from mmf_hm_concat.fusion import LanguageAndVisionConcat
@@ -55,11 +55,11 @@ def export(run: str | Path, out: Path) -> str:
             f"hm_concat export needs {' and '.join(missing)}: "
             "pip install -r requirements/export.txt, or pip install 'mmf_hm_concat[export]'."
         )
-    classifier = MemeClassifier.load(run)
-    network, size = classifier.network.cpu().float(), classifier.image_size
+    member = load_member(Path(run))
+    network, size = member.network.cpu().float(), member.image_size
     inputs: dict[str, Tensor] = {}
     if network.language_module is not None:
-        inputs["text"] = torch.zeros(2, classifier.text_model.dim)
+        inputs["text"] = torch.zeros(2, member.text_model.dim)
     if network.vision_module is not None:
         inputs["image"] = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     memes = torch.export.Dim("memes")
@@ -86,9 +86,9 @@ def export(run: str | Path, out: Path) -> str:
         for name, x in inputs.items()
     )
     note = ""
-    if classifier.precision != "fp32":
+    if member.precision != "fp32":
         note = (
-            f". In float32; mmf_predict of this run computes in {classifier.precision}, unless "
+            f". In float32; mmf_predict of this run computes in {member.precision}, unless "
             "training.precision=fp32"
         )
     return f"{out}: takes {shapes}; gives proba float32 (N,){note}."
