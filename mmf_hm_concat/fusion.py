@@ -10,6 +10,9 @@ from torch import Tensor, nn
 class Standardize(nn.Module):
     """Shift and scale each dimension of the sentence vectors to mean 0 and deviation 1.
 
+    A text without words, whose vector is all zeros, becomes the mean text: scaled like the others,
+    it would lie far outside of anything seen in training, and drown the picture.
+
     Sentence vectors of a fastText model fitted on a few thousand short texts are nearly the
     same vector with a small remainder, and it is the remainder that tells texts apart: beside
     image features of unit scale, a fusion layer ignores it unless it is scaled up.
@@ -30,7 +33,8 @@ class Standardize(nn.Module):
         self.std.copy_(std)
 
     def forward(self, text_BL: Tensor) -> Tensor:
-        return (text_BL - self.mean) / self.std
+        has_words = (text_BL != 0).any(dim=1, keepdim=True)
+        return (text_BL - self.mean) / self.std * has_words
 
 
 class LanguageAndVisionConcat(nn.Module):

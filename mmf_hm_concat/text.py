@@ -243,10 +243,14 @@ def _check_layout(path: Path) -> int:
 def standardization(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (of the population) of each column of (N, dim), float32 (dim,) each.
 
+    Rows of zeros, which texts without words have, are left out: so far from all others, a few of
+    them would make the deviation many times larger.
+
     Sentence vectors of a model fitted on a few thousand texts are nearly the same vector: only
     after subtracting the one and dividing by the other can a network tell them apart. A column
     without variation, up to the rounding of float32, has deviation 1.
     """
+    vectors = vectors[vectors.any(axis=1)]
     if not len(vectors):
         raise InputError("There are no sentence vectors to take the mean and deviation of.")
     mean = vectors.mean(axis=0, dtype=np.float64)

@@ -63,6 +63,14 @@ def test_standardize_removes_mean_and_scale_and_travels_in_the_state_dict():
     assert set(layer.state_dict()) == {"mean", "std"}
 
 
+def test_a_text_without_words_is_the_mean_text():
+    layer = Standardize(7)
+    layer.set_statistics(torch.full((7,), 0.3), torch.full((7,), 0.01))
+    vectors = torch.stack([torch.zeros(7), torch.full((7,), 0.31)])
+    assert torch.equal(layer(vectors)[0], torch.zeros(7))
+    assert torch.allclose(layer(vectors)[1], torch.ones(7))
+
+
 def test_logits_are_float32_and_fine_grained_under_autocast():
     network = build_network(SETTINGS).eval()
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():

@@ -222,5 +222,7 @@ def test_standardization():
     assert scaled[:, :3].std(0) == pytest.approx(np.ones(3), rel=1e-3)
     assert np.abs(scaled[:, 3:]).max() < 1e-6
     assert (standardization(vectors[:1])[1] == 1).all()
+    with_wordless = np.concatenate([vectors, np.zeros((50, 5), np.float32)])
+    assert np.array_equal(standardization(with_wordless), standardization(vectors))
     with pytest.raises(InputError):
         standardization(vectors[:0])

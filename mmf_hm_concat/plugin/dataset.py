@@ -228,7 +228,8 @@ class HMCompetitionDataset(BaseDataset):
 
     def format_for_prediction(self, report: Any) -> list[dict[str, Any]]:
         """Rows for MMF's report file: ids as the annotation file has them, P(hateful), label."""
-        threshold = registry.get("config").evaluation.threshold
+        # Absent in a run of MMF's own trainer.
+        threshold = registry.get("config").evaluation.get("threshold", 0.5)
         probabilities = torch.softmax(report.scores.double(), dim=1)[:, 1].tolist()
         as_written = dict(zip(self.memes.number.tolist(), self.memes.id.tolist(), strict=True))
         return [
