@@ -1,5 +1,6 @@
 """Generated memes for the benchmarks, of the competition's size, and a line about the machine."""
 
+import json
 import platform
 import struct
 import zlib
@@ -38,6 +39,18 @@ def make_memes(folder: Path, count: int) -> tuple[list[str], list[str]]:
         paths.append(str(path))
         texts.append(" ".join(draw.choice(words, 12)))
     return paths, texts
+
+
+def write_release(folder: Path, count: int, validation: int) -> tuple[list[str], list[str]]:
+    """Write train.jsonl and dev.jsonl, every second meme hateful; give train's paths and texts."""
+    paths, texts = make_memes(folder / "img", count + validation)
+    memes = [
+        json.dumps({"id": k, "img": f"img/{Path(path).name}", "label": k % 2, "text": text})
+        for k, (path, text) in enumerate(zip(paths, texts, strict=True))
+    ]
+    (folder / "train.jsonl").write_text("\n".join(memes[:count]))
+    (folder / "dev.jsonl").write_text("\n".join(memes[count:]))
+    return paths[:count], texts[:count]
 
 
 def _draw(draw: np.random.Generator) -> bytes:

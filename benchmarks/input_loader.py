@@ -8,7 +8,6 @@ loader and `prepare_batch`, as in training: floats, normalised, on the device of
 
 import contextlib
 import io
-import json
 import operator
 import statistics
 import sys
@@ -18,7 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
-from _memes import machine, make_memes
+from _memes import machine, write_release
 from mmf.common.registry import registry
 from mmf.utils.configuration import Configuration
 from mmf.utils.env import setup_imports
@@ -52,9 +51,7 @@ def open_loader(folder: Path, memes: int, workers: int | str):
 
 
 def warm_epoch(loader, number: int) -> int:
-    from mmf_hm_concat.plugin.loaders import start_epoch
-
-    start_epoch(loader, number, skip=0)
+    loader.start_epoch(number, skip=0)
     seen = 0
     for batch in loader:
         batch = loader.prepare_batch(batch)
@@ -69,15 +66,9 @@ def main() -> None:
     registry.register("current_device", torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths, texts = make_memes(folder / "img", count + 2)
-        for split, rows in (("train", range(count)), ("dev", range(count, count + 2))):
-            memes = [
-                {"id": k, "img": f"img/{Path(paths[k]).name}", "label": k % 2, "text": texts[k]}
-                for k in rows
-            ]
-            (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, memes)))
+        paths, texts = write_release(folder, count, validation=2)
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
-        reference = Memes(paths[:count], texts, str(text_model.path))
+        reference = Memes(paths, texts, str(text_model.path))
         loaders = {f"MMF's loader, {w} workers": open_loader(folder, count, w) for w in (0, 2)}
         work = {"as the tutorial": lambda k: epoch(reference)}
         for who, loader in loaders.items():

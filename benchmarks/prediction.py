@@ -48,7 +48,7 @@ def predict_here(
 ) -> torch.Tensor:
     """P(hateful), float64 (N,); opening the cache and all vectors are part of it."""
     vectors = torch.from_numpy(text_model.vectors(texts))
-    images = ImageCache(paths, 224, cache_dir, show_progress=False)
+    images = ImageCache(paths, 224, cache_dir)
     batches = EvaluationBatches(len(paths), EVALUATION_BATCH["cpu"])
     scores = []
     with torch.inference_mode(), autocast(precision, CPU):

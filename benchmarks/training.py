@@ -11,7 +11,6 @@ and writing checkpoints are in its time; starting Python and importing MMF are n
 
 import contextlib
 import io
-import json
 import re
 import statistics
 import sys
@@ -20,7 +19,7 @@ import time
 from pathlib import Path
 
 import torch
-from _memes import machine, make_memes
+from _memes import machine, write_release
 from mmf_cli.run import run as mmf_run
 from reference import Memes, train
 from torch import nn
@@ -36,17 +35,6 @@ VALIDATION = 40
 # The tutorial's script is slow: of larger splits, it trains on so many memes.
 TUTORIAL_MEMES = 1000
 BATCH, FREQUENCY, WORKERS = 32, 2, 16  # our defaults; the tutorial's number of workers
-
-
-def write_release(folder: Path, count: int) -> tuple[list[str], list[str], torch.Tensor]:
-    paths, texts = make_memes(folder / "img", count + VALIDATION)
-    rows = [
-        {"id": i, "img": f"img/{i:05}.png", "text": text, "label": i % 2}
-        for i, text in enumerate(texts)
-    ]
-    for name, part in (("train", rows[:count]), ("dev", rows[count:])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    return paths[:count], texts[:count], torch.tensor([i % 2 for i in range(count)])
 
 
 def mmf_training(folder: Path, cache: str, network: str, epochs: int) -> float:
@@ -104,7 +92,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths, texts, labels = write_release(folder, count)
+        paths, texts = write_release(folder, count, VALIDATION)
+        labels = torch.arange(count) % 2
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         few = min(count, TUTORIAL_MEMES)
         memes = Memes(paths[:few], texts[:few], str(text_model.path))
