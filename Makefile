@@ -18,7 +18,7 @@ demo: install
 	@echo "What the model says of the first test memes is drawn in $(RUN)/memes.png."
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff format --check .
