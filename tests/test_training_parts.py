@@ -161,3 +161,19 @@ def test_differences_of_settings_are_named_by_their_keys():
         "training.lr 2 (now 3)",
         "training.more None (now True)",
     ]
+
+
+def test_the_settings_of_a_run_hold_nothing_of_its_processes():
+    from omegaconf import OmegaConf
+
+    from mmf_hm_concat.plugin.resume import settings_of_run
+
+    config = {
+        "model": "concat_vl",
+        "model_config": {"concat_vl": {"dropout": 0.1, "model": "concat_vl"}},
+        **{"start_rank": 0, "device_id": 1, "distributed": {"init_method": "env://", "rank": 1}},
+    }
+    assert settings_of_run(OmegaConf.create(config)) == {
+        "model": "concat_vl",
+        "model_config": {"concat_vl": {"dropout": 0.1}},
+    }

@@ -176,7 +176,7 @@ def _bearing_on_result(config: dict[str, Any], predicting: bool) -> dict[str, An
 def settings_of_run(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
     """All settings as `config=` takes them: without what MMF adds at run time."""
     settings = OmegaConf.to_container(config, resolve=resolve)
-    for key in ("start_rank", "device_id"):
+    for key in ("start_rank", "device_id", "distributed"):
         settings.pop(key, None)
     model = settings["model_config"].get(settings["model"])
     if isinstance(model, dict):
