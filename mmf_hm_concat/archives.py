@@ -207,7 +207,7 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
         encrypted = [member for member in archive.infolist() if member.flag_bits & 1]
         if any(member.compress_type != _AES for member in encrypted):
             logger.warning(
-                "%s is encrypted: Python decrypts one or two megabytes a second. Unpacking it by "
+                "%s is encrypted, and Python decrypts slowly, byte by byte. Unpacking it by "
                 "hand and giving the folder is far faster.",
                 raw.name,
             )

@@ -219,8 +219,7 @@ def cores() -> int:
 def in_order(work: Callable[[Any], Any], items: Sequence[Any], label: str) -> Iterator[Any]:
     """``map(work, items)`` on all cores, with a bar, holding only a few results at a time.
 
-    Threads: Pillow decodes without Python's lock; processes gain 5 % on two cores, and cost
-    their start.
+    Threads, not processes: Pillow decodes without Python's lock, and threads start at once.
     """
     # disable=None: no bar where nobody watches (logs, tests)
     bar = tqdm(total=len(items), desc=label, unit="", disable=None)

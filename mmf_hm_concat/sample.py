@@ -62,7 +62,7 @@ def make_sample(out: Path, *, memes: int = 1000, seed: int = 0) -> None:
     """Make a sample in ``out``: train.jsonl, dev.jsonl, test.jsonl, img/ and test_truth.csv.
 
     The same arguments give the same annotations, byte for byte, and with the same Pillow the same
-    pictures. A folder that already holds this very sample is left as it is. About 8 ms a meme.
+    pictures. A folder that already holds this very sample is left as it is.
 
     Args:
         out: a new or empty folder; it appears when the sample is whole.

@@ -93,14 +93,14 @@ def fit_text_model(
     Args:
         texts: training texts; empty ones are left out.
         dim: length of the vectors; the tutorial's 150.
-        epochs: passes over the texts. fastText's 5 are meant for a web crawl; of 1,200 or 6,800
-            sentences, 40 passes tell more (a linear classifier's AUROC: 0.88 after 40 passes,
-            0.78 after 20 over 1,200; 0.92 after 40, 0.80 after 5 over 6,800) and take 15 s.
+        epochs: passes over the texts. fastText's 5 are meant for a web crawl; a few thousand
+            sentences want more before their vectors tell them apart.
         min_count: words rarer than this have no vector of their own, only those of their parts.
             fastText's 5 is meant for a web crawl: it leaves nothing of ten memes of one's own
             and little of a few hundred. 1 works from one text up.
-        bucket: rows for parts of words (3 to 6 letters). fastText's 2,000,000 makes a file of
-            1.2 GB at dim 150, nearly all of it unused by 8,500 short texts; 100,000 makes 80 MB.
+        bucket: rows for parts of words (3 to 6 letters), of 4 x dim bytes each. fastText's
+            2,000,000 would be 1.2 GB at dim 150, nearly all of it unused by 8,500 short texts;
+            100,000 are 60 MB.
 
     Raises:
         InputError: no text has a word, fastText finds no numbers, or the folder cannot be used.
