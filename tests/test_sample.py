@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from mmf_hm_concat.cli import main
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.pictures import contact_sheet
 from mmf_hm_concat.sample import WORDS, make_sample
@@ -164,3 +165,18 @@ def test_contact_sheet_of_what_is_no_picture(made, tmp_path):
             contact_sheet(rows, tmp_path / "sheet.png")
     with pytest.raises(InputError, match="cannot be written"):
         contact_sheet([(next(made.glob("img/*")), "", 0.5, 1)], made / "train.jsonl" / "x.png")
+
+
+def test_the_command_that_shows_a_submission(made, tmp_path, capsys):
+    csv, png = tmp_path / "submission.csv", tmp_path / "memes.png"
+    ids = [int(row["id"]) for row in read(made)["test"]]
+    csv.write_text("id,proba,label\n" + "".join(f"{i},0.9,1\n" for i in ids))
+    command = ["show", str(csv), str(png), "--data", str(made), "--memes", "3"]
+    assert main([*command, "--truth", str(made / "test_truth.csv")]) == 0
+    assert "Drew 3 memes" in capsys.readouterr().out
+    with Image.open(png) as sheet:
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 24)}
+    assert colours & {(0x1A, 0x7F, 0x37), (0xC0, 0x20, 0x2A)}  # the truth was used
+    csv.write_text("id,proba,label\n1,0.9,1\n")
+    assert main(command) == 1
+    assert "missing" in capsys.readouterr().err
