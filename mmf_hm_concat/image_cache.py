@@ -93,9 +93,10 @@ class ImageCache:
             pixels[:] = resize(read_rgb(path), self.size)
             return
         try:
-            if self._file is None:
-                self._file = self._store.pixels.open("rb", buffering=0)
-            whole = self._store.read(self._file.fileno(), int(self._rows[i]), pixels)
+            # Held here: another thread may open it too and take its place, which would close it.
+            file = self._file or self._store.pixels.open("rb", buffering=0)
+            self._file = file
+            whole = self._store.read(file.fileno(), int(self._rows[i]), pixels)
         except OSError:
             whole = False
         if not whole:
