@@ -1,7 +1,7 @@
 """Everything of MMF 1.0.0rc10 that this plug-in replaces at run time, and why.
 
-MMF's files stay as published; these are methods of `Configuration` wrapped in memory, plus the
-hook that prints our own errors. What a wrapped method did before it still does.
+MMF's files stay as published; these are functions wrapped in memory, methods of `Configuration`
+unless said otherwise. What a wrapped function did before it still does.
 
 ===============================  ==================================================================
 `_build_model_config`            reads `model=` from the command line only; now the YAML's, too;
@@ -18,6 +18,8 @@ hook that prints our own errors. What a wrapped method did before it still does.
 `sys.excepthook`                 an `InputError` is one message for the user, not a traceback
 process group                    under `torchrun`, MMF insists on CUDA and puts all ranks on the
                                  first device: the group is started here, gloo on CPUs
+`torch.multiprocessing.spawn`    the processes that MMF starts, one a GPU, ended in a traceback, and
+                                 the command ended before they had saved what they did
 ===============================  ==================================================================
 """
 
@@ -26,7 +28,6 @@ import difflib
 import functools
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ import torch
 import yaml
 from mmf.common.registry import registry
 from mmf.utils.configuration import Configuration, load_yaml
-from mmf.utils.distributed import is_master, suppress_output
 from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.plugin.processes import join_process_group, print_input_error, spawn
 
 # Nodes whose keys a user invents: parameters handed to a class by name.
 OPEN_NODES = ("params", "processors", "optimizer", "scheduler", "splits")
@@ -234,33 +235,17 @@ def print_input_errors() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         if issubclass(kind, InputError):
-            print(f"error: {error}", file=sys.stderr)
+            print_input_error(error)
         else:
             previous(kind, error, trace)
 
     sys.excepthook = hook
 
 
-def join_process_group() -> None:
-    """Under `torchrun`, start the process group before MMF does."""
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    if "RANK" not in os.environ or torch.distributed.is_initialized():
-        return
-    if world_size == 1:
-        del os.environ["WORLD_SIZE"]  # MMF refuses a group of one: let it run without one
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # MMF would take the first for all
-        torch.distributed.init_process_group("nccl")
-    else:
-        torch.distributed.init_process_group("gloo")
-    suppress_output(is_master())  # as MMF does where it starts the group itself
-    warnings.filterwarnings("ignore", message="Distributed is already initialized")
-
-
 Configuration._build_model_config = build_model_config
 Configuration._build_dataset_config = build_dataset_config
 Configuration._merge_with_dotlist = merge_with_dotlist
 Configuration._decode_value = decode_value
+torch.multiprocessing.spawn = spawn
 print_input_errors()
 join_process_group()

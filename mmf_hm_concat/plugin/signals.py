@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -14,7 +15,11 @@ ASK_EVERY = {"cpu": 1, "cuda": 20}
 
 
 class SaveOnSignal:
-    """Remembers the first SIGTERM or SIGINT; a second Ctrl-C interrupts at once, as usual."""
+    """Remembers the first SIGTERM or SIGINT; a second Ctrl-C interrupts at once, as usual.
+
+    What comes within two seconds is the same request: a cluster signals every process, and those
+    that started others pass it on.
+    """
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -33,8 +38,10 @@ class SaveOnSignal:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received:
-            raise KeyboardInterrupt
-        self.received = number
+            if number == signal.SIGINT and time.monotonic() - self.since > 2:
+                raise KeyboardInterrupt
+            return
+        self.received, self.since = number, time.monotonic()
         print("\nSaving before leaving; Ctrl-C again to leave at once.", file=sys.stderr)
 
     def leave_if_received(self, save: Callable[[], None]) -> None:
