@@ -6,7 +6,9 @@ the text model, or None), and what the trainer needs to resume.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,75 @@ PREVIOUS = "previous"
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     """Write ``state`` so that ``path`` always holds a whole checkpoint, the old or the new one."""
+    with _checkpoint_errors(path), replacing(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+@contextmanager
+def _checkpoint_errors(path: Path) -> Iterator[None]:
     try:
-        with replacing(path) as temporary:
-            torch.save(dict(state), temporary)
+        yield
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         raise InputError(
             f"{path}: the checkpoint could not be written ({str(error).splitlines()[0]}). The "
             "last one is untouched. Free some space and go on with checkpoint.resume=true."
         ) from None
+
+
+class CheckpointWriter:
+    """Writes checkpoints while the training goes on: one after the other, each as a whole.
+
+    A context manager: at its end everything is written.
+
+    Raises:
+        InputError: by whatever waits for a checkpoint that could not be written: `save`, `wait`, or
+            the end of the block.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.wait()
+        self._thread.shutdown()
+
+    def save(self, state: Mapping[str, Any], *paths: Path) -> None:
+        """Copy ``state`` now, and begin to write it to each of ``paths``, in their order."""
+        self.wait()
+        self._writing = self._thread.submit(_save_to_all, _copied(state), paths)
+
+    def wait(self) -> None:
+        """Return when what was saved is on the disk."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+
+def _copied(state: Any) -> Any:
+    """``state`` with its tensors copied to the CPU, so that the training may change its own."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(value) for value in state)
+    return state
+
+
+def _save_to_all(state: Mapping[str, Any], paths: Sequence[Path]) -> None:
+    save_checkpoint(state, paths[0])
+    for path in paths[1:]:
+        copy_checkpoint(paths[0], path)
+
+
+def copy_checkpoint(source: Path, path: Path) -> None:
+    """As `save_checkpoint`. Not a link: whatever tears the one file must leave the other."""
+    with _checkpoint_errors(path), replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

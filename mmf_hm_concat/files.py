@@ -29,6 +29,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove what `replacing` left of files named like ``pattern`` when it was killed."""
+    for leftover in folder.glob(f".{pattern}.????????.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()

@@ -163,6 +163,8 @@ def test_missing_data_says_where_to_get_it_and_what_runs_without(mmf, tmp_path):
         ("model=concat_lv", "no model 'concat_lv'. Did you mean concat_vl"),
         ("dataset=hm_competitoin", "no dataset 'hm_competitoin'. Did you mean hm_competition"),
         ("training.early_stop.criteria=hm_competition/auc", "Validation gives .*roc_auc"),
+        ("evaluation.metrics=[acuracy]", "no metric 'acuracy'. Did you mean accuracy"),
+        ("training.seed=abc", "training.seed .*'abc': give a whole number"),
         ("training.precision=half", "training.precision: 'half'"),
         ("dataset_config.hm_competition.balance=over", "balance"),
         ("model_config.concat_vl.language.in_features=99", "of 150 numbers.*expects 99"),

@@ -94,9 +94,12 @@ def test_a_torn_current_checkpoint_falls_back_to_the_best(reference, mmf, tmp_pa
     folder = tmp_path / "run"
     shutil.copytree(reference, folder)
     os.truncate(folder / checkpoints.CURRENT, 1000)
+    leftover = folder / ".best.ckpt.0123abcd.tmp"  # of a kill while it was written
+    leftover.touch()
     mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true")
     assert "Going back to" in (folder / "train.log").read_text()
     assert_same_run(reference, folder)
+    assert not leftover.exists()
 
 
 def test_a_torn_best_checkpoint_gives_way_to_the_current_one_at_prediction(

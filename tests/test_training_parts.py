@@ -1,6 +1,7 @@
 """The parts of training that know nothing of MMF: batches, early stop, checkpoints, precision."""
 
 import math
+import os
 import random
 
 import numpy as np
@@ -119,6 +120,25 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert checkpoints.load_checkpoint(path)["model"]["a"].item() == 1
     assert [p.name for p in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+def test_a_checkpoint_written_beside_the_training_is_of_the_moment_it_was_asked_for(tmp_path):
+    weight = torch.zeros(1_000_000)
+    best, current = tmp_path / "best.ckpt", tmp_path / "current.ckpt"
+    with checkpoints.CheckpointWriter() as writer:
+        writer.save(
+            {"model": {"w": weight}, "random": [{"torch": torch.get_rng_state()}]}, best, current
+        )
+        weight += 1
+    os.truncate(current, 100)  # whatever happens to the one file leaves the other
+    assert not checkpoints.load_checkpoint(best)["model"]["w"].any()
+
+
+def test_a_checkpoint_that_could_not_be_written_beside_the_training_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    told = pytest.raises(InputError, match=r"file/best.ckpt: the checkpoint could not be written")
+    with told, checkpoints.CheckpointWriter() as writer:
+        writer.save({"model": {}}, tmp_path / "file" / "best.ckpt")
 
 
 def test_a_poisoned_pickle_is_not_run(tmp_path):

@@ -11,10 +11,11 @@ unless said otherwise. What a wrapped function did before it still does.
 `_build_dataset_config`          likewise `dataset=`; then unknown keys of the YAML are reported
 `_merge_with_dotlist`            an unknown key ended in a traceback; a value could not hold a `=`;
                                  `vision=null` or `params={'size': 64}`, which name a whole
-                                 group of keys, were ignored silently; and a password must not
-                                 stay in a config that gets saved
+                                 group of keys, were ignored silently; a seed of letters ended
+                                 in NumPy's traceback; and a password must not stay in a config
+                                 that gets saved
 `_decode_value`                  `key=false` was the string "false", which counts as true;
-                                 `{until: layer3}` was a string, too
+                                 `{until: layer3}` and `[accuracy]` were strings, too
 `sys.excepthook`                 an `InputError` is one message for the user, not a traceback
 process group                    under `torchrun`, MMF insists on CUDA and puts all ranks on the
                                  first device: the group is started here, gloo on CPUs
@@ -40,6 +41,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.plugin.processes import join_process_group, print_input_error, spawn
+from mmf_hm_concat.plugin.settings import whole_number
 
 # Nodes whose keys a user invents: parameters handed to a class by name.
 OPEN_NODES = ("params", "processors", "optimizer", "scheduler", "splits")
@@ -150,6 +152,8 @@ def unknown(kind: str, name: str, known: Any, above: tuple[str, ...] = ()) -> st
 def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str]) -> DictConfig:
     """MMF's command-line overrides; an unknown key is named with its nearest relatives."""
     config = _merge_options(self, config, opts)
+    if (seed := config.get("training", {}).get("seed")) is not None:
+        whole_number("training.seed (-1: another each time)", seed, -1)
     _hide_password(config)
     return config
 
@@ -216,14 +220,14 @@ def _child(node: Any, name: str) -> Any:
 
 
 def decode_value(self: Configuration, value: Any) -> Any:
-    """MMF's reading of a value on the command line; bare words and {...} mean what YAML means.
+    """MMF's reading of a value of the command line, but bare words, {...} and [...] as in YAML.
 
     MMF took them for strings, so that `standardize_text=false` was as good as true.
     """
     if isinstance(value, str) and value.lower() in YAML_WORDS:
         return YAML_WORDS[value.lower()]
     decoded = _decode_value(self, value)
-    if isinstance(decoded, str) and decoded.startswith("{"):
+    if isinstance(decoded, str) and decoded.startswith(("{", "[")):
         with contextlib.suppress(yaml.YAMLError):
             return yaml.safe_load(decoded)
     return decoded

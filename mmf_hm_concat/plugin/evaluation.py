@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmf.common.registry import registry
 from mmf.common.report import Report
 from mmf.common.sample import SampleList
 from mmf.datasets.multi_dataset_loader import MultiDatasetLoader
@@ -13,6 +14,8 @@ from mmf.utils.distributed import get_rank, get_world_size
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.plugin.changes import unknown
 from mmf_hm_concat.precision import autocast
 
 # Besides what the metrics ask for: what MMF's data sets read in `format_for_prediction`.
@@ -33,6 +36,16 @@ class SplitReport:
     dataset: Any
     report: Report
     figures: dict[str, float]
+
+
+def build_metrics(names: Any) -> Metrics:
+    """`evaluation.metrics` of the config; raises InputError for one that MMF does not have."""
+    known = registry.mapping["metric_name_mapping"]
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        if (name if isinstance(name, str) else name.get("type")) not in known:
+            raise InputError(f"evaluation.metrics: {unknown('metric', str(name), known)}")
+    return Metrics(names)
 
 
 def evaluate(

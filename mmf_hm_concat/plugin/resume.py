@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat import checkpoints, random_state
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.files import replacing
+from mmf_hm_concat.files import remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from mmf_hm_concat.plugin.trainer import ConcatTrainer
@@ -71,6 +71,8 @@ def start_run(trainer: "ConcatTrainer") -> None:
     settings = trainer.config.checkpoint
     path = trainer.start
     own = path is not None and trainer.save_dir.resolve() in path.resolve().parents
+    if is_master():
+        remove_leftovers(trainer.save_dir, "*.ckpt")
     if not own:
         moved = checkpoints.set_aside(trainer.save_dir) if is_master() else []
         if moved:
@@ -83,7 +85,10 @@ def start_run(trainer: "ConcatTrainer") -> None:
         synchronize()
     if path is None:
         return
-    state, path = _load_or_fall_back(trainer, path)
+    state, found = _load_or_fall_back(trainer, path)
+    if own and found != path and is_master():
+        checkpoints.copy_checkpoint(found, path)  # in the place of the torn one
+    path = found
     if settings.resume_pretrained and settings.pretrained_state_mapping:
         _load_mapped(trainer, state["model"], settings.pretrained_state_mapping)
         return
@@ -106,6 +111,7 @@ def start_run(trainer: "ConcatTrainer") -> None:
         trainer.epoch_loss = state["epoch_loss"].to(trainer.device)
         trainer.epoch_memes = state["epoch_memes"]
         trainer.early_stop.load_state_dict(state["early_stop"])
+        trainer.best_figures = state.get("best_figures", {})
         states = state["random"]
         if len(states) == get_world_size():
             random_state.restore(states[get_rank()])
@@ -208,8 +214,13 @@ def _load_mapped(trainer: "ConcatTrainer", state: dict[str, Any], mapping: DictC
     trainer.log(f"Took over {len(taken)} parameters from the checkpoint.")
 
 
-def save(trainer: "ConcatTrainer", name: str) -> None:
-    """Save the whole state of the run, under the names MMF uses where it has one."""
+def save(trainer: "ConcatTrainer", *names: str) -> None:
+    """Begin to save the whole state of the run, under the names MMF uses where it has one.
+
+    Args:
+        names: of the files in `env.save_dir`. Best before current: a run that goes on from the
+            current one relies on the best.
+    """
     states = [random_state.capture()]
     if get_world_size() > 1:
         states = [None] * get_world_size()
@@ -217,7 +228,7 @@ def save(trainer: "ConcatTrainer", name: str) -> None:
     if not is_master():
         return
     stop = trainer.early_stop
-    checkpoints.save_checkpoint(
+    trainer.checkpoint_writer.save(
         {
             "model": trainer.model.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
@@ -231,12 +242,13 @@ def save(trainer: "ConcatTrainer", name: str) -> None:
             "early_stop": stop.state_dict(),
             "best_update": stop.best_update,
             "best_metric_value": stop.best,
+            "best_figures": trainer.best_figures,
             "random": states,
             "run": trainer.run,
             "text_model": registry.get("text_model_checksum", no_warning=True),
             "config": settings_of_run(trainer.config),
         },
-        trainer.save_dir / name,
+        *(trainer.save_dir / name for name in names),
     )
 
 
@@ -245,6 +257,7 @@ def keep_last(trainer: "ConcatTrainer") -> None:
     count = trainer.config.checkpoint.keep_last
     if not count or not is_master():
         return
+    trainer.checkpoint_writer.wait()
     folder = trainer.save_dir / checkpoints.EPOCHS
     folder.mkdir(exist_ok=True)
     target = folder / f"epoch_{trainer.current_epoch:04d}.ckpt"

@@ -4,7 +4,6 @@ What belongs to a run is in `env.save_dir`: best.ckpt, current.ckpt, config.yaml
 and after mmf_predict the submission. One epoch is: all batches, one validation, one checkpoint.
 """
 
-import contextlib
 import copy
 import logging
 import math
@@ -17,7 +16,6 @@ from typing import Any
 import torch
 from mmf.common.dataset_loader import DatasetLoader
 from mmf.common.registry import registry
-from mmf.common.report import Report
 from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
@@ -31,13 +29,14 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.image_store import cores
 from mmf_hm_concat.plugin import resume
 from mmf_hm_concat.plugin.dataset import splits_of_run
-from mmf_hm_concat.plugin.evaluation import SplitReport, evaluate
+from mmf_hm_concat.plugin.evaluation import SplitReport, build_metrics, evaluate
 from mmf_hm_concat.plugin.loaders import build_loader
 from mmf_hm_concat.plugin.prediction import predict
 from mmf_hm_concat.plugin.processors import OF_TEXT_MODEL
 from mmf_hm_concat.plugin.progress import Progress
 from mmf_hm_concat.plugin.signals import SaveOnSignal
-from mmf_hm_concat.precision import autocast, choose_precision
+from mmf_hm_concat.plugin.updater import Updater
+from mmf_hm_concat.precision import choose_precision
 
 
 @registry.register_trainer("concat_trainer")
@@ -116,17 +115,21 @@ class ConcatTrainer(BaseTrainer):
         if self.predicting:
             resume.load_for_prediction(self, self.start)
             return
-        config = copy.deepcopy(self.config)  # what the device likes is no setting of the run
-        if self.device.type == "cuda" and config.optimizer.type in ("Adam", "AdamW", "SGD"):
+        config = copy.deepcopy(self.config)  # how it is computed is no setting of the run
+        if config.optimizer.type in ("Adam", "AdamW", "SGD"):
             with open_dict(config.optimizer.params):
                 config.optimizer.params.setdefault("fused", True)
         self.optimizer = build_optimizer(self.model, config)
         self.load_extras()
         self.parallelize_model()
 
+    def load_metrics(self) -> None:
+        self.metrics = build_metrics(self.config.evaluation.get("metrics", []))
+
     def load_extras(self) -> None:
         training = self.config.training
         self.current_epoch = self.num_updates = self.done_batches = 0
+        self.best_figures: dict[str, float] = {}
         self.run = uuid.uuid4().hex
         patience = training.early_stop.patience if training.early_stop.enabled else math.inf
         self.early_stop = EarlyStop(
@@ -170,7 +173,18 @@ class ConcatTrainer(BaseTrainer):
         self.max_updates = training.max_updates or math.inf
         if math.inf == self.max_epochs == self.max_updates:
             raise InputError("training.max_epochs and training.max_updates are both null: set one.")
-        with SaveOnSignal(self.device) as self.signal:
+        self.updater = Updater(
+            self.network,
+            self.optimizer,
+            self.scaler,
+            self.precision,
+            self.device,
+            training.max_grad_l2_norm if training.clip_gradients else None,
+        )
+        with (
+            SaveOnSignal(self.device) as self.signal,
+            checkpoints.CheckpointWriter() as self.checkpoint_writer,
+        ):
             while self._goes_on():
                 self._train_epoch()
         if not (self.save_dir / checkpoints.BEST).is_file():
@@ -224,57 +238,22 @@ class ConcatTrainer(BaseTrainer):
                 interval = self.config.training.checkpoint_interval
                 if interval and self.num_updates % interval == 0:
                     resume.save(self, checkpoints.CURRENT)
-                self.signal.leave_if_received(lambda: resume.save(self, checkpoints.CURRENT))
-        self._check_finite()
+                self.signal.leave_if_received(self._save_now)
+        self.updater.check()
         speed = (self.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
         self.done_batches = 0
         self._end_epoch(speed)
-        self.signal.leave_if_received(lambda: None)
+        self.signal.leave_if_received(self.checkpoint_writer.wait)
+
+    def _save_now(self) -> None:
+        resume.save(self, checkpoints.CURRENT)
+        self.checkpoint_writer.wait()
 
     def _update(self, group: list[Any]) -> None:
-        """One step of the optimiser over ``group``: batches whose gradients are added up."""
-        sizes = [batch.get_batch_size() for batch in group]
-        total = torch.zeros((), device=self.device)
-        for batch, size in zip(group, sizes, strict=True):
-            last = batch is group[-1]
-            accumulate = getattr(self.network, "no_sync", contextlib.nullcontext)
-            with contextlib.nullcontext() if last else accumulate():
-                with autocast(self.precision, self.device):
-                    report = Report(batch, self.network(batch))
-                loss = self._extract_loss(report)
-                # Every meme of the effective batch weighs the same, in a short last batch, too.
-                self.scaler.scale(loss * (size / sum(sizes))).backward()
-            total += loss.detach() * size
-        self.epoch_loss += total
-        if self.config.training.clip_gradients:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(
-                self.model.parameters(), self.config.training.max_grad_l2_norm
-            )
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         self.num_updates += 1
-        self.epoch_memes += sum(sizes) * get_world_size()
+        self.epoch_loss += self.updater.update(group, self.num_updates)
+        self.epoch_memes += sum(batch.get_batch_size() for batch in group) * get_world_size()
         registry.register("num_updates", self.num_updates)
-        self._check_finite(total, group)
-
-    def _check_finite(
-        self, loss: torch.Tensor | None = None, group: list[Any] | None = None
-    ) -> None:
-        """Stop on a loss that is not finite; one update late on a GPU, so as not to wait for it."""
-        checked = getattr(self, "_unchecked", None)
-        self._unchecked = None if loss is None else (loss, group)
-        if self.device.type == "cpu" and loss is not None:
-            checked, self._unchecked = self._unchecked, None
-        if checked is None or math.isfinite(checked[0].item()):
-            return
-        ids = [i for batch in checked[1] if "id" in batch for i in batch["id"].tolist()]
-        raise InputError(
-            f"The loss is {checked[0].item()} at update {self.num_updates}. The batch held the "
-            f"memes {ids}. Try a lower optimizer.params.lr, training.precision=fp32, or "
-            "training.detect_anomaly=true to find the operation."
-        )
 
     def _end_epoch(self, speed: float) -> None:
         """Validate, follow the criterion, save, and say in one line how it went."""
@@ -293,8 +272,8 @@ class ConcatTrainer(BaseTrainer):
         # Without a single defined figure the newest is the best there is.
         is_best = is_best or math.isnan(self.early_stop.best)
         if is_best:
-            resume.save(self, checkpoints.BEST)
-        resume.save(self, checkpoints.CURRENT)
+            self.best_figures = figures
+        resume.save(self, *[checkpoints.BEST] * is_best, checkpoints.CURRENT)
         resume.keep_last(self)
         loss = float(self.epoch_loss) / max(self.epoch_memes / get_world_size(), 1)
         self.progress.end_epoch(
@@ -317,14 +296,21 @@ class ConcatTrainer(BaseTrainer):
             return
         wanted = [split for split in ("val", "test") if split in self.loaders]
         if "train" in self.run_type:
-            if "val" not in self.run_type:
-                wanted.remove("val")
-            best = checkpoints.load_checkpoint(self.save_dir / checkpoints.BEST)
-            checkpoints.load_weights(self.model, best["model"], self.save_dir / checkpoints.BEST)
+            wanted.remove("val")  # its figures are known
+            self._log_figures("val", self.best_figures)
+            if wanted:
+                path = self.save_dir / checkpoints.BEST
+                state = checkpoints.load_checkpoint(path)
+                checkpoints.load_weights(self.model, state["model"], path)
         for split in wanted:
             for each in self._evaluate(split):
-                shown = ", ".join(f"{name} {value:.4f}" for name, value in each.figures.items())
-                self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no figures'}")
+                self._log_figures(split, each.figures)
+
+    def _log_figures(self, split: str, figures: dict[str, float]) -> None:
+        shown = ", ".join(
+            f"{name} {value:.4f}" for name, value in figures.items() if name != "total_loss"
+        )
+        self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no figures'}")
 
     def _evaluate(self, split: str) -> list[SplitReport]:
         return evaluate(
