@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from _bound import bound
 from _memes import machine, make_memes
 from reference import Memes, predict
 from torch import nn
@@ -97,6 +98,7 @@ def main() -> None:
         )
     difference = (found["here, warm"] - found[first]).abs().max()
     print(f"largest difference of a probability: {difference:.1e} (goals: 4x cold, 10x warm)")
+    print(bound(network, precision, CPU, trains=False))
     print(machine())
 
 

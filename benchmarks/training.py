@@ -5,8 +5,9 @@ On two cores: python benchmarks/training.py 256 resnet18 2 (what is left out mea
 On a GPU:     python benchmarks/training.py 8500 resnet152 10
 
 Every way is measured in every round, in turns. "here" is MMF's own `mmf_run` with our trainer and
-defaults, random weights: building the model, decoding (in the cold line), validation of 40 memes
-and writing checkpoints are in its time; starting Python and importing MMF are not.
+defaults, random weights: building the model, decoding (in the cold line), validation of as many
+memes as the competition has to so many, and writing checkpoints are in its time; starting Python
+and importing MMF are not.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+from _bound import bound
 from _memes import machine, write_release
 from mmf_cli.run import run as mmf_run
 from reference import Memes, train
@@ -31,7 +33,6 @@ from mmf_hm_concat.text import fit_text_model
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 3
-VALIDATION = 40
 # The tutorial's script is slow: of larger splits, it trains on so many memes.
 TUTORIAL_MEMES = 1000
 BATCH, FREQUENCY, WORKERS = 32, 2, 16  # our defaults; the tutorial's number of workers
@@ -80,6 +81,7 @@ def from_memory(network: nn.Module, count: int, precision: str, device: torch.de
 def main() -> None:
     given = dict(enumerate(sys.argv[1:]))
     count, name, epochs = int(given.get(0, 256)), given.get(1, "resnet18"), int(given.get(2, 2))
+    validation = max(count * 500 // 8500, 2)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision, _ = choose_precision("auto", device)
     torch.backends.cudnn.benchmark = True
@@ -92,7 +94,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths, texts = write_release(folder, count, VALIDATION)
+        paths, texts = write_release(folder, count, validation)
         labels = torch.arange(count) % 2
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         few = min(count, TUTORIAL_MEMES)
@@ -125,7 +127,11 @@ def main() -> None:
                 full,
                 lambda: from_memory(ours, full, precision, device),
             )
-    print(f"training {name} at 224 pixels on {count} memes, {epochs} epochs, here in {precision};")
+        best = bound(ours, precision, device, trains=True)
+    print(
+        f"training {name} at 224 pixels on {count} memes ({validation} to validate), "
+        f"{epochs} epochs, here in {precision};"
+    )
     print(f"memes a second, median of {ROUNDS} rounds (range), after one round that does not count")
     counted = {who: each[1:] for who, each in rates.items()}
     for who, each in counted.items():
@@ -138,6 +144,7 @@ def main() -> None:
             f"{who:26} {middle:8.1f} ({min(each):.1f} to {max(each):.1f}) "
             f"{ratio:6.2f} x tutorial {memory:6.1%} of memory"
         )
+    print(best)
     where = torch.cuda.get_device_name() + ", " if device.type == "cuda" else ""
     print(where + machine())
 
