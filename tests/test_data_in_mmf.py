@@ -4,6 +4,7 @@ The model is a probe that notes its batches: what counts here is the input.
 """
 
 import json
+import multiprocessing
 import re
 import shutil
 import tarfile
@@ -90,6 +91,7 @@ def test_any_way_to_say_off_and_any_number_of_workers_give_the_same_tensors(prob
     # What is decoded and what is fitted are both in the folder that was set.
     assert list((tmp_path / "auto").glob("images-*")) and list((tmp_path / "auto").glob("text-*"))
     assert same(probe("training.num_workers=2"), expected)
+    assert not multiprocessing.active_children()  # left to themselves, they hold up the next run
     off = [f"{HM}.cache_dir={tmp_path / 'off'}"]
     for word in ("off", "'off'"):
         text = f"dataset_config: {{hm_competition: {{image_cache: {word}}}}}"

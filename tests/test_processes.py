@@ -16,7 +16,9 @@ pytestmark = pytest.mark.slow
 # `mmf_run` and `mmf_predict` on a machine with two GPUs, as far as one without can show it: MMF
 # starts a process for each, whose group is gloo's.
 TWO_GPUS = """
-import sys, torch
+import os, sys
+os.environ["OMP_NUM_THREADS"] = "1"  # as torchrun: they share the cores
+import torch
 torch.cuda.device_count = lambda: 2
 torch.Tensor.cuda = lambda self: self
 from mmf_cli.run import run

@@ -165,9 +165,11 @@ class ConcatTrainer(BaseTrainer):
     # ---- training ----
 
     def train(self) -> None:
-        if "train" not in self.run_type:
-            self.inference()
-            return
+        if "train" in self.run_type:
+            self._train()
+        self.inference()
+
+    def _train(self) -> None:
         training = self.config.training
         self.max_epochs = training.max_epochs or math.inf
         self.max_updates = training.max_updates or math.inf
@@ -190,7 +192,6 @@ class ConcatTrainer(BaseTrainer):
         if not (self.save_dir / checkpoints.BEST).is_file():
             raise InputError("Nothing was trained: training.max_epochs or max_updates is 0.")
         self.progress.end(self.early_stop)
-        self.inference()
 
     def _goes_on(self) -> bool:
         if self.num_updates >= self.max_updates:
@@ -293,7 +294,12 @@ class ConcatTrainer(BaseTrainer):
         """Figures of the splits in `run_type`, or the submission when called by mmf_predict."""
         if self.predicting:
             predict(self)
-            return
+        else:
+            self._evaluate_best()
+        for loader in self.loaders.values():
+            loader.close()
+
+    def _evaluate_best(self) -> None:
         wanted = [split for split in ("val", "test") if split in self.loaders]
         if "train" in self.run_type:
             wanted.remove("val")  # its figures are known
