@@ -23,7 +23,8 @@ def bound(network: nn.Module, precision: str, device: torch.device, trains: bool
     network.zero_grad(set_to_none=True)
     size = 8192 if device.type == "cuda" else 4096
     matrix = torch.randn(size, size, device=device, dtype=FORMATS[precision])
-    product = Timer("a @ a", globals={"a": matrix}).blocked_autorange(min_run_time=2)
+    timer = Timer("a @ a", globals={"a": matrix}, num_threads=torch.get_num_threads())
+    product = timer.blocked_autorange(min_run_time=2)
     flop, speed = counter.get_total_flops() / 2, 2 * size**3 / min(product.times)
     return (
         f"bound: {speed / flop:.1f} memes/s, for a meme takes {flop / 1e9:.1f} GFLOP, and a large "

@@ -51,8 +51,8 @@ class CheckpointWriter:
     A context manager: at its end everything is written.
 
     Raises:
-        InputError: by whatever waits for a checkpoint that could not be written: `save`, `wait`, or
-            the end of the block.
+        InputError: a checkpoint could not be written; by whichever comes first of `save`, `check`,
+            `wait` and the end of the block.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,11 @@ class CheckpointWriter:
         """Copy ``state`` now, and begin to write it to each of ``paths``, in their order."""
         self.wait()
         self._writing = self._thread.submit(_save_to_all, _copied(state), paths)
+
+    def check(self) -> None:
+        """Raise now if what was saved could not be written; else go on without waiting."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
 
     def wait(self) -> None:
         """Return when what was saved is on the disk."""

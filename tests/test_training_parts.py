@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import time
 
 import numpy as np
 import pytest
@@ -139,6 +140,12 @@ def test_a_checkpoint_that_could_not_be_written_beside_the_training_is_told(tmp_
     told = pytest.raises(InputError, match=r"file/best.ckpt: the checkpoint could not be written")
     with told, checkpoints.CheckpointWriter() as writer:
         writer.save({"model": {}}, tmp_path / "file" / "best.ckpt")
+    with checkpoints.CheckpointWriter() as writer:
+        writer.save({"model": {}}, tmp_path / "file" / "best.ckpt")
+        with told:
+            for _ in range(1000):  # a training goes on, and looks now and then
+                writer.check()
+                time.sleep(0.01)
 
 
 def test_a_poisoned_pickle_is_not_run(tmp_path):

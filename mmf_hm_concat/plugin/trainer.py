@@ -231,6 +231,7 @@ class ConcatTrainer(BaseTrainer):
                 if len(group) < frequency and batches_left:
                     continue
                 self._update(group)
+                self.checkpoint_writer.check()
                 bar.update(len(group))
                 self.done_batches += len(group)
                 group = []
