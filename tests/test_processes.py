@@ -63,10 +63,10 @@ def test_mmf_starts_a_process_for_each_gpu(trained, command, two_gpus, tmp_path)
 
 
 def test_its_processes_say_once_what_is_wrong(command, two_gpus, tmp_path):
-    nowhere = "dataset_config.hm_competition.data_dir=/nowhere"
-    done = command(f"python {two_gpus}", tmp_path / "run", nowhere, check=False)
+    sync = "training.sync_batch_norm=true"
+    done = command(f"python {two_gpus}", tmp_path / "run", sync, check=False)
     assert done.returncode == 1
-    assert done.stderr.count("data_dir /nowhere does not exist") == 1
+    assert done.stderr.count("training.sync_batch_norm: torch has it for GPUs only.") == 1
     assert "Traceback" not in done.stderr
 
 

@@ -159,6 +159,46 @@ def test_weights_of_another_run_start_a_new_one(reference, mmf, tmp_path):
     assert new["run"] != old["run"] and new["num_updates"] == 1
 
 
+@pytest.mark.parametrize(
+    ("reset", "updates", "steps"), [("counts", 1, 13), ("optimizer", 13, 1), ("none", 13, 13)]
+)
+def test_parts_of_a_checkpoint_can_be_left_out(reference, mmf, tmp_path, reset, updates, steps):
+    mmf(
+        tmp_path,
+        *SAVE_OFTEN,
+        f"checkpoint.resume_file={reference}/current.ckpt",  # after 12 updates
+        *([f"checkpoint.reset.{reset}=true"] if reset != "none" else []),
+        f"training.max_updates={updates}",
+        "training.max_epochs=3",
+    )
+    state = checkpoints.load_checkpoint(tmp_path / checkpoints.CURRENT)
+    assert state["num_updates"] == updates
+    assert state["optimizer"]["state"][0]["step"] == steps
+
+
+def test_one_branch_of_another_run_is_taken_over(reference, mmf, tmp_path):
+    mmf(
+        tmp_path,
+        f"checkpoint.resume_file={reference}/best.ckpt",
+        "checkpoint.resume_pretrained=true",
+        "checkpoint.pretrained_state_mapping={network.language_module: network.language_module}",
+        "training.max_updates=1",
+        "optimizer.params.lr=0",
+    )
+    old = checkpoints.load_checkpoint(reference / checkpoints.BEST)["model"]
+    new = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST)["model"]
+    weights = [key for key in old if key.endswith("weight")]
+    taken = {key for key in weights if torch.equal(old[key], new[key])}
+    assert taken == {key for key in weights if key.startswith("network.language_module")}
+
+
+def test_the_best_checkpoint_instead_of_the_newest(reference, mmf, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true", "checkpoint.resume_best=true")
+    assert f"Resuming {folder / checkpoints.BEST}" in (folder / "train.log").read_text()
+
+
 def test_going_on_in_another_folder_leaves_a_best_checkpoint_there(reference, mmf, tmp_path):
     mmf(tmp_path, "training.seed=7", "training.max_updates=1", "checkpoint.keep_last=1")
     mmf(

@@ -151,15 +151,15 @@ class ConcatTrainer(BaseTrainer):
             resume.save_config(self)
 
     def parallelize_model(self) -> None:
-        self.network = self.model
-        if self.config.training.compile:
-            self.network = torch.compile(self.model)
-        if get_world_size() > 1:
-            if self.config.training.sync_batch_norm:
-                self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-                self.network = self.model
+        training, several = self.config.training, get_world_size() > 1
+        if several and training.sync_batch_norm:
+            if self.device.type == "cpu":
+                raise InputError("training.sync_batch_norm: torch has it for GPUs only.")
+            self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.network = torch.compile(self.model) if training.compile else self.model
+        if several:
             self.network = torch.nn.parallel.DistributedDataParallel(
-                self.network, find_unused_parameters=self.config.training.find_unused_parameters
+                self.network, find_unused_parameters=training.find_unused_parameters
             )
 
     # ---- training ----
