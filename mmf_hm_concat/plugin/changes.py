@@ -87,14 +87,15 @@ def _trainer(self: Configuration) -> str | None:
     return next((each.trainer for each in given if each and each.get("trainer")), None)
 
 
-def _make_nulls_plain(config: Mapping) -> None:
+def _make_nulls_plain(config: Mapping, plain: Mapping | None = None) -> None:
     """In place: omegaconf 2.0 merges a group of keys that a null replaced as if it had no keys."""
-    for key, value in OmegaConf.to_container(OmegaConf.create(config)).items():
+    plain = OmegaConf.to_container(OmegaConf.create(config)) if plain is None else plain
+    for key, value in plain.items():
         if value is None:
             del config[key]
             config[key] = None
         elif isinstance(value, dict):
-            _make_nulls_plain(config[key])
+            _make_nulls_plain(config[key], value)
 
 
 def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
