@@ -41,7 +41,7 @@ def assert_same_run(one, other):
         assert all(torch.equal(m[key], n[key]) for m, n in moments for key in ("exp_avg", "step"))
 
 
-@pytest.mark.parametrize("crash_at", [1, 2, 4, 6])
+@pytest.mark.parametrize("crash_at", [1, 4, 6])
 def test_a_crash_between_updates_changes_nothing(reference, mmf, tmp_path, monkeypatch, crash_at):
     from mmf_hm_concat.plugin.trainer import ConcatTrainer
 
