@@ -102,6 +102,17 @@ def test_a_torn_current_checkpoint_falls_back_to_the_best(reference, mmf, tmp_pa
     assert not leftover.exists()
 
 
+@pytest.mark.parametrize("first", ["false", "true"])
+def test_a_torn_best_checkpoint_does_not_stop_the_training(reference, mmf, tmp_path, first):
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    os.truncate(folder / checkpoints.BEST, 1000)
+    resume = ("checkpoint.resume=true", f"checkpoint.resume_best={first}")
+    mmf(folder, *SAVE_OFTEN, *resume, "training.max_epochs=3", "training.early_stop.patience=9")
+    assert checkpoints.load_checkpoint(folder / checkpoints.BEST)["current_epoch"] == 3
+    assert "best.ckpt: not a checkpoint" in (folder / "train.log").read_text()
+
+
 def test_a_torn_best_checkpoint_gives_way_to_the_current_one_at_prediction(
     reference, mmf, tmp_path
 ):

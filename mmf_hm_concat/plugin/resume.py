@@ -86,7 +86,7 @@ def start_run(trainer: "ConcatTrainer") -> None:
     if path is None:
         return
     state, found = _load_or_fall_back(trainer, path)
-    if own and found != path and is_master():
+    if own and found != path and path.name == checkpoints.CURRENT and is_master():
         checkpoints.copy_checkpoint(found, path)  # in the place of the torn one
     path = found
     if settings.resume_pretrained and settings.pretrained_state_mapping:
@@ -138,14 +138,18 @@ def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, 
 
 
 def _set_stale_best_aside(trainer: "ConcatTrainer") -> None:
-    """A best.ckpt that somebody put there from another run must not end up as this run's."""
+    """A best.ckpt that is torn, or that somebody put there from another run, is not this run's."""
     best = trainer.save_dir / checkpoints.BEST
-    if best.is_file() and checkpoints.load_checkpoint(best).get("run") != trainer.run:
-        checkpoints.set_aside(trainer.save_dir, (checkpoints.BEST,))
-        trainer.log(
-            f"{best} is of another run: moved to {trainer.save_dir / checkpoints.PREVIOUS}.",
-            "warning",
-        )
+    if not best.is_file():
+        return
+    try:
+        if checkpoints.load_checkpoint(best).get("run") == trainer.run:
+            return
+        problem = f"{best} is of another run."
+    except InputError as error:
+        problem = str(error)
+    checkpoints.set_aside(trainer.save_dir, (checkpoints.BEST,))
+    trainer.log(f"{problem} Moved to {trainer.save_dir / checkpoints.PREVIOUS}.", "warning")
 
 
 def _compare_settings(trainer: "ConcatTrainer", state: dict[str, Any], path: Path) -> None:

@@ -190,7 +190,10 @@ class ConcatTrainer(BaseTrainer):
             while self._goes_on():
                 self._train_epoch()
         if not (self.save_dir / checkpoints.BEST).is_file():
-            raise InputError("Nothing was trained: training.max_epochs or max_updates is 0.")
+            raise InputError(
+                f"Nothing was trained, and there is no {self.save_dir / checkpoints.BEST}: raise "
+                "training.max_epochs or training.max_updates."
+            )
         self.progress.end(self.early_stop)
 
     def _goes_on(self) -> bool:
