@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 # Augmentation draws random numbers: a resumed run must draw the same ones.
 SAVE_OFTEN = [
-    "training.checkpoint_interval=1",
+    "training.checkpoint_interval=2",
     "training.update_frequency=2",
     "training.batch_size=8",
 ]
