@@ -63,8 +63,8 @@ class CheckpointWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.wait()
         self._thread.shutdown()
+        self.wait()
 
     def save(self, state: Mapping[str, Any], *paths: Path) -> None:
         """Copy ``state`` now, and begin to write it to each of ``paths``, in their order."""

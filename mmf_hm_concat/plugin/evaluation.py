@@ -42,8 +42,9 @@ def build_metrics(names: Any) -> Metrics:
     """`evaluation.metrics` of the config; raises InputError for one that MMF does not have."""
     known = registry.mapping["metric_name_mapping"]
     names = [names] if isinstance(names, str) else names
-    for name in names:
-        if (name if isinstance(name, str) else name.get("type")) not in known:
+    for each in names:
+        name = each if isinstance(each, str) else each.get("type")
+        if name not in known:
             raise InputError(f"evaluation.metrics: {unknown('metric', str(name), known)}")
     return Metrics(names)
 
