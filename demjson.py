@@ -18,7 +18,7 @@ from demjson3 import decode, encode  # noqa: F401
 collections.Mapping = collections.abc.Mapping
 
 # MMF prints its arguments before any plug-in is loaded: a password among them goes into the
-# environment, where `plugin.changes` puts one from the YAML, too.
+# environment, where `mmf_plugin.patches` puts one from the YAML, too.
 ZIP_PASSWORD = "dataset_config.hm_competition.zip_password"
 for place, argument in enumerate(sys.argv):
     key, has_equal, value = argument.partition("=")

@@ -5,11 +5,11 @@ from torch import nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmf_hm_concat.precision import FORMATS
+from mmf_hm_concat.training.precision import FORMATS
 
 
 def bound(network: nn.Module, precision: str, device: torch.device, trains: bool) -> str:
-    """A line: FLOP for one meme of 224 pixels, FLOP a second here, hence memes a second at most.
+    """A line: FLOP for one meme of 224 pixels, FLOP a second here, hence samples/s at most.
 
     Args:
         network: (text (B, 150), image (B, 3, 224, 224)) -> logits, on ``device``.
@@ -27,6 +27,6 @@ def bound(network: nn.Module, precision: str, device: torch.device, trains: bool
     product = timer.blocked_autorange(min_run_time=2)
     flop, speed = counter.get_total_flops() / 2, 2 * size**3 / min(product.times)
     return (
-        f"bound: {speed / flop:.1f} memes/s, for a meme takes {flop / 1e9:.1f} GFLOP, and a large "
+        f"bound: {speed / flop:.1f} samples/s: a meme takes {flop / 1e9:.1f} GFLOP, and a large "
         f"product of matrices in {precision} runs at {speed / 1e9:.0f} GFLOP/s"
     )

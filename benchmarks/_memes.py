@@ -13,7 +13,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from mmf_hm_concat.image_store import cores
+from mmf_hm_concat.utils.parallel import num_cores
 
 DRAWINGS = 24
 
@@ -70,7 +70,7 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     names = [line.split(": ", 1)[1] for line in lines.splitlines() if line.startswith("model name")]
     return (
-        f"{names[0] if names else platform.processor()}, {cores()} cores; Python "
+        f"{names[0] if names else platform.processor()}, {num_cores()} cores; Python "
         f"{platform.python_version()}, torch {torch.__version__}, torchvision "
         f"{torchvision.__version__}, Pillow {PIL.__version__}"
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from _memes import machine
 
-from mmf_hm_concat.memes import read_release
-from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
+from mmf_hm_concat.data.layout import DEFAULT_SPLITS, open_release
+from mmf_hm_concat.data.table import read_release
 
 COUNTS = {"train": 8500, "dev_seen": 500, "dev_unseen": 540, "test_unseen": 2460}
 REPEATS = 5

@@ -14,9 +14,9 @@ import torch
 from _memes import machine, make_memes
 from reference import BATCH, Memes, epoch
 
-from mmf_hm_concat.image_cache import ImageCache
-from mmf_hm_concat.images import normalize
-from mmf_hm_concat.text import fit_text_model
+from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.images.cache import ImageCache
+from mmf_hm_concat.images.decode import normalize
 
 REPEATS = 5
 
@@ -56,7 +56,7 @@ def main() -> None:
         ratio = statistics.median(map(operator.truediv, seconds, times["first epoch here"]))
         print(
             f"{who:29} {middle:6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
-            f" {count / middle:5.0f} memes/s, takes {ratio:.2f} times as long as here"
+            f" {count / middle:5.0f} samples/s, takes {ratio:.2f} times as long as here"
         )
     print(machine())
 

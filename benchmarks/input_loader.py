@@ -24,14 +24,14 @@ from mmf.utils.env import setup_imports
 from reference import BATCH, Memes, epoch
 
 from mmf_hm_concat.cli import PROJECTS
-from mmf_hm_concat.text import fit_text_model
+from mmf_hm_concat.encoders.fasttext_model import fit_text_model
 
 REPEATS = 3
 
 
 def open_loader(folder: Path, memes: int, workers: int | str):
     """The training loader of a run on the release in ``folder``."""
-    from mmf_hm_concat.plugin.loaders import build_loader
+    from mmf_hm_concat.mmf_plugin.loaders import build_loader
 
     options = [
         f"config={PROJECTS / 'concat' / 'defaults.yaml'}",

@@ -16,8 +16,8 @@ import torch
 from _memes import machine, make_memes
 from reference import BATCH, Memes, epoch
 
-from mmf_hm_concat.image_cache import ImageCache
-from mmf_hm_concat.text import fit_text_model
+from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.images.cache import ImageCache
 
 
 def memory() -> tuple[float, float]:

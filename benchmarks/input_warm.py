@@ -15,9 +15,9 @@ import torch
 from _memes import machine, make_memes
 from reference import BATCH, Memes, epoch
 
-from mmf_hm_concat.image_cache import ImageCache
-from mmf_hm_concat.images import normalize
-from mmf_hm_concat.text import fit_text_model
+from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.images.cache import ImageCache
+from mmf_hm_concat.images.decode import normalize
 
 REPEATS = 3
 

@@ -2,8 +2,8 @@
 
 Run: python benchmarks/prediction.py [memes [repeats]]
 
-Here means what mmf_predict does for each meme: `ImageCache`, `EvaluationBatches`, and the network
-in the processor's best format. Cold, all pictures are decoded on all cores before the network
+Here means what mmf_predict does for each meme: `ImageCache`, `EvalBatchSampler`, and the network
+in the processor's best format. Cold, all images are decoded on all cores before the network
 begins, so that a broken one is refused before the work. Both keep every core busy, so that doing
 them at the same time would gain little.
 """
@@ -22,12 +22,12 @@ from _memes import machine, make_memes
 from reference import Memes, predict
 from torch import nn
 
-from mmf_hm_concat.batches import EVALUATION_BATCH, EvaluationBatches
-from mmf_hm_concat.image_cache import ImageCache
-from mmf_hm_concat.images import normalize
-from mmf_hm_concat.network import build_network
-from mmf_hm_concat.precision import autocast, choose_precision
-from mmf_hm_concat.text import TextModel, fit_text_model
+from mmf_hm_concat.encoders.fasttext_model import TextModel, fit_text_model
+from mmf_hm_concat.images.cache import ImageCache
+from mmf_hm_concat.images.decode import normalize
+from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
+from mmf_hm_concat.training.precision import autocast, choose_precision
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -50,7 +50,7 @@ def predict_here(
     """P(hateful), float64 (N,); opening the cache and all vectors are part of it."""
     vectors = torch.from_numpy(text_model.vectors(texts))
     images = ImageCache(paths, 224, cache_dir)
-    batches = EvaluationBatches(len(paths), EVALUATION_BATCH["cpu"])
+    batches = EvalBatchSampler(len(paths), EVALUATION_BATCH["cpu"])
     scores = []
     with torch.inference_mode(), autocast(precision, CPU):
         for rows in batches:
@@ -94,7 +94,7 @@ def main() -> None:
         ratio = statistics.median(map(operator.truediv, times[first], seconds))
         print(
             f"{who:29} {middle:6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
-            f" {count / middle:5.0f} memes/s {ratio:5.1f}x"
+            f" {count / middle:5.0f} samples/s {ratio:5.1f}x"
         )
     difference = (found["here, warm"] - found[first]).abs().max()
     print(f"largest difference of a probability: {difference:.1e} (goals: 4x cold, 10x warm)")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from mmf_hm_concat.image_store import cores
+from mmf_hm_concat.utils.parallel import num_cores
 
 BATCH = 32
 # The tutorial's 16 workers are too many for few cores, as torch says at length.
@@ -48,7 +48,7 @@ class Memes(Dataset):
 
 def epoch(memes: Memes, workers: int | None = None, batch: int = BATCH) -> int:
     """Go through all memes once, as a training would; returns how many there were."""
-    workers = cores() if workers is None else workers
+    workers = num_cores() if workers is None else workers
     batches = DataLoader(memes, batch, shuffle=True, num_workers=workers)
     return sum(len(images) for images, _ in batches)
 
@@ -97,7 +97,7 @@ def predict(memes: Memes, network: nn.Module, workers: int) -> torch.Tensor:
     """P(hateful), float32 (N,), as the tutorial's `make_submission_frame` finds it.
 
     What is copied: batches of 4, in order; the network on the CPU in float32, its tensors in
-    torch's default memory layout; each picture decoded whole and each text given to fastText when
+    torch's default memory layout; each image decoded whole and each text given to fastText when
     its turn comes, in this process or in ``workers`` others (the tutorial sets 16).
     """
     batches = DataLoader(memes, batch_size=4, shuffle=False, num_workers=workers)

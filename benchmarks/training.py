@@ -26,10 +26,10 @@ from mmf_cli.run import run as mmf_run
 from reference import Memes, train
 from torch import nn
 
-from mmf_hm_concat.image_store import cores
-from mmf_hm_concat.network import build_network
-from mmf_hm_concat.precision import autocast, choose_precision
-from mmf_hm_concat.text import fit_text_model
+from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.training.precision import autocast, choose_precision
+from mmf_hm_concat.utils.parallel import num_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 3
@@ -57,7 +57,7 @@ def mmf_training(folder: Path, cache: str, network: str, epochs: int) -> float:
             ]
         )
     log = (run / "train.log").read_text()
-    return statistics.median(map(float, re.findall(r"epoch \d+/.* (\d+) memes/s", log)))
+    return statistics.median(map(float, re.findall(r"epoch \d+/.* (\d+) samples/s", log)))
 
 
 def from_memory(network: nn.Module, count: int, precision: str, device: torch.device) -> None:
@@ -109,7 +109,9 @@ def main() -> None:
         theirs = build_network(settings).to(device)
         for k in range(ROUNDS + 1):
             measure("tutorial", few, lambda: train(memes, labels[:few], theirs, WORKERS))
-            measure("tutorial, a worker a core", few, lambda: train(memes, labels, theirs, cores()))
+            measure(
+                "tutorial, a worker a core", few, lambda: train(memes, labels, theirs, num_cores())
+            )
             measure(
                 "here, nothing cached yet",
                 count * epochs,
@@ -117,7 +119,7 @@ def main() -> None:
             )
             within: list[float] = []
             measure(
-                "here, pictures cached",
+                "here, images cached",
                 count * epochs,
                 lambda w=within: w.append(mmf_training(folder, "cold0", name, epochs)),
             )
@@ -132,7 +134,7 @@ def main() -> None:
         f"training {name} at 224 pixels on {count} memes ({validation} to validate), "
         f"{epochs} epochs, here in {precision};"
     )
-    print(f"memes a second, median of {ROUNDS} rounds (range), after one round that does not count")
+    print(f"samples/s, median of {ROUNDS} rounds (range), after one round that does not count")
     counted = {who: each[1:] for who, each in rates.items()}
     for who, each in counted.items():
         middle = statistics.median(each)

@@ -26,21 +26,21 @@ class _RegisterAfterMMF(importlib.abc.MetaPathFinder):
 
         def load_mmf_then_register(module: Any) -> None:
             load_mmf(module)
-            importlib.import_module("mmf_hm_concat.plugin")
+            importlib.import_module("mmf_hm_concat.mmf_plugin")
 
         spec.loader.exec_module = load_mmf_then_register
         return spec
 
 
 if "mmf" in sys.modules:
-    importlib.import_module("mmf_hm_concat.plugin")
+    importlib.import_module("mmf_hm_concat.mmf_plugin")
 else:
     sys.meta_path.insert(0, _RegisterAfterMMF())
 
 
 def __getattr__(name: str) -> Any:
     if name == "MemeClassifier":  # imports torch, which the other uses may not need
-        from mmf_hm_concat.classifier import MemeClassifier
+        from mmf_hm_concat.inference.classifier import MemeClassifier
 
         return MemeClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

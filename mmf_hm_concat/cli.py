@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a run; of several: the mean of them"
     )
-    add.add_argument("image", metavar="IMAGE", help="a picture file")
+    add.add_argument("image", metavar="IMAGE", help="an image file")
     add.add_argument("text", metavar="TEXT", help="the text on it, in quotes")
     add.set_defaults(run=predict)
 
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def sample(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.sample import make_sample
+    from mmf_hm_concat.data.synthetic import make_sample
 
     counts = {} if chosen.memes is None else {"memes": chosen.memes}
     make_sample(chosen.out, seed=chosen.seed, **counts)
@@ -118,21 +118,21 @@ def config(chosen: argparse.Namespace) -> int:
 
 
 def export(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.export import export as export_run
+    from mmf_hm_concat.inference.export import export as export_run
 
     print(export_run(chosen.run_folder, chosen.out))
     return 0
 
 
 def check_data(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.check_data import check_data as check_release
+    from mmf_hm_concat.reports.data_check import check_data as check_release
 
     return 0 if check_release(chosen.data, cache_dir=_cache_dir()) else 1
 
 
 def check(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.scoring import read_truth, score
-    from mmf_hm_concat.submission import check_submission
+    from mmf_hm_concat.inference.scoring import read_truth, score
+    from mmf_hm_concat.inference.submission import check_submission
 
     memes = _test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
@@ -158,9 +158,9 @@ def check(chosen: argparse.Namespace) -> int:
 def show(chosen: argparse.Namespace) -> int:
     import pandas as pd
 
-    from mmf_hm_concat.pictures import contact_sheet
-    from mmf_hm_concat.scoring import read_truth
-    from mmf_hm_concat.submission import check_submission
+    from mmf_hm_concat.inference.scoring import read_truth
+    from mmf_hm_concat.inference.submission import check_submission
+    from mmf_hm_concat.reports.contact_sheet import contact_sheet
 
     memes = _test_memes(chosen)
     if problems := check_submission(chosen.submission, memes.number, judge_spread=False):
@@ -179,15 +179,15 @@ def show(chosen: argparse.Namespace) -> int:
 
 
 def predict(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.classifier import MemeClassifier
+    from mmf_hm_concat.inference.classifier import MemeClassifier
 
     print(MemeClassifier.load(*chosen.runs)(chosen.image, chosen.text))
     return 0
 
 
 def ensemble(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.ensemble import combine
-    from mmf_hm_concat.submission import write_submission
+    from mmf_hm_concat.inference.ensemble import combine
+    from mmf_hm_concat.inference.submission import write_submission
 
     memes = _test_memes(chosen)
     mean = combine(chosen.members, memes.number, chosen.by)
@@ -196,9 +196,9 @@ def ensemble(chosen: argparse.Namespace) -> int:
 
 
 def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":
-    """The test split of `--data` and `--split`; columns: memes.py."""
-    from mmf_hm_concat.memes import read_release
-    from mmf_hm_concat.release import DEFAULT_SPLITS, open_release
+    """The test split of `--data` and `--split`; columns: data/table.py."""
+    from mmf_hm_concat.data.layout import DEFAULT_SPLITS, open_release
+    from mmf_hm_concat.data.table import read_release
 
     splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
     release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))

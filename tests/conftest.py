@@ -28,7 +28,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
     """A generated release in phase 1's layout."""
-    from mmf_hm_concat.sample import make_sample
+    from mmf_hm_concat.data.synthetic import make_sample
 
     out = tmp_path_factory.mktemp("data") / "sample"
     make_sample(out, memes=96)
@@ -56,6 +56,18 @@ def command(cache, sample):
         )
         if check:
             assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mmf_command(cache):
+    """Run a command with no other options: `mmf_command("mmf_run", "key=value", ...)`."""
+
+    def run(program, *options):
+        done = subprocess.run([BIN / program, *options], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done
 
     return run

@@ -1,0 +1,1 @@
+"""Text and image to feature vectors, each encoder with its own preprocessing."""

@@ -1,0 +1,1 @@
+"""One image file to RGB, resized, and cached as uint8."""

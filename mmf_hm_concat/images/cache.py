@@ -1,0 +1,131 @@
+"""All images of a run as uint8 squares: decoded once, read back by one copy each."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.decode import read_rgb, resize
+from mmf_hm_concat.images.store import ImageStore
+from mmf_hm_concat.utils.parallel import parallel_map
+
+if TYPE_CHECKING:  # a cache can be built without waiting for torch
+    from torch import Tensor
+
+logger = logging.getLogger("mmf_hm_concat")
+
+# The grey of an image that cannot be read, with on_bad_image "blank".
+BLANK = 128
+# As many lines of one message as a person reads.
+SHOWN = 20
+
+
+class ImageCache:
+    """The images of ``paths``, in that order, resized to (size, size).
+
+    Args:
+        paths: image files (`images.read_rgb` says which); one may come several times.
+        size: side of the square in pixels.
+        cache_dir: where the decoded images are kept (`image_store` says how), shared by all
+            splits and runs; None decodes at every access, to the same tensors. Either way, every
+            image is known to be readable, and its cached copy to be whole, before this returns.
+        on_bad_image: "error", or "blank": a grey image stands in, and `bad` says for which.
+
+    Attributes:
+        bad: path -> what is wrong with it, for the images replaced by a grey one.
+
+    Reads go through `pread`, not a memory map: cached pages count as the system's memory, not
+    as this process's, however many images there are. Safe with threads, fork and pickling.
+
+    Raises:
+        InputError: bad images (all counted, the first 20 named), a full disk, a cache folder
+            that cannot be used.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str],
+        size: int,
+        cache_dir: Path | None,
+        on_bad_image: str = "error",
+    ):
+        if on_bad_image not in ("error", "blank"):
+            raise InputError(f"on_bad_image: {on_bad_image!r} is neither error nor blank.")
+        self.size = size
+        self._paths = [str(Path(path).absolute()) for path in paths]
+        distinct = list(dict.fromkeys(self._paths))
+        self._file: BinaryIO | None = None
+        if cache_dir is None:
+            self._store = self._rows = None
+            # A full decode: no cheaper look finds everything that may be wrong.
+            why = parallel_map(why_unreadable, distinct, "checking images")
+            self.bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
+        else:
+            self._store = ImageStore(Path(cache_dir).absolute(), size)
+            rows, self.bad = self._store.rows_of(distinct)
+            self._rows = np.array([rows.get(path, -1) for path in self._paths], np.int64)
+        self._report_bad(on_bad_image)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, i: int) -> "Tensor":
+        """One image, uint8 (3, size, size)."""
+        return self.batch([i])[0]
+
+    def batch(self, indices: Sequence[int]) -> "Tensor":
+        """Images, uint8 (B, 3, size, size), channels last in memory."""
+        import torch
+
+        pixels_BHWC = np.empty((len(indices), self.size, self.size, 3), np.uint8)
+        for pixels, i in zip(pixels_BHWC, indices, strict=True):
+            self._read(int(i), pixels)
+        return torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2)
+
+    def _read(self, i: int, pixels: np.ndarray) -> None:
+        path = self._paths[i]
+        if path in self.bad:
+            pixels[:] = BLANK
+            return
+        if self._store is None:
+            pixels[:] = resize(read_rgb(path), self.size)
+            return
+        try:
+            # Held here: another thread may open it too and take its place, which would close it.
+            file = self._file or self._store.pixels.open("rb", buffering=0)
+            self._file = file
+            whole = self._store.read(file.fileno(), int(self._rows[i]), pixels)
+        except OSError:
+            whole = False
+        if not whole:
+            raise InputError(f"{self._store.pixels}: was cut or removed. Start the run again.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def _report_bad(self, on_bad_image: str) -> None:
+        if not self.bad:
+            return
+        lines = list(self.bad.values())
+        if len(lines) > SHOWN:
+            lines[SHOWN:] = [f"and {len(lines) - SHOWN:,} more"]
+        shown = "\n  ".join(lines)
+        what = f"{len(self.bad):,} of {len(set(self._paths)):,} images cannot be used"
+        if on_bad_image == "error":
+            raise InputError(
+                f"{what}:\n  {shown}\nMend or remove them, or set on_bad_image: blank, which puts "
+                "a grey image in their place."
+            )
+        logger.warning("%s; grey ones stand in for them:\n  %s", what, shown)
+
+
+def why_unreadable(path: str) -> str | None:
+    """What is wrong with an image file; None when it decodes."""
+    try:
+        read_rgb(path)
+    except InputError as error:
+        return str(error)
+    return None

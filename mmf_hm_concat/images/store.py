@@ -1,0 +1,207 @@
+"""Decoded images on disk, for `ImageCache`: shared, resumable, and checked.
+
+A cache folder holds one store per size and decoder, a folder of two files: `pixels.bin`, rows of
+size * size * 3 bytes, and `index.txt`, one line per image file seen: its path and stat, the
+SHA-256 of its content, and the row with the row's CRC-32. Rows go by content, so splits, samples,
+runs and moved folders share them. Both files are only appended to: a kill costs the image being
+written. Each line and each row has a checksum: what is damaged is made again. Nothing is removed;
+deleting the folder between two runs is safe.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from filelock import FileLock, Timeout
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.decode import decode, read_file, resize
+from mmf_hm_concat.utils.parallel import num_cores, parallel_map
+
+logger = logging.getLogger("mmf_hm_concat")
+
+# To be raised whenever `read_rgb` or `resize` gives other pixels than before.
+DECODE_VERSION = 1
+
+
+class Line(NamedTuple):
+    """One line of the index. ``stat``: see `_stat`; ``crc``: of the row's bytes."""
+
+    path: str
+    stat: list[int]
+    sha256: str
+    row: int
+    crc: int
+
+
+class ImageStore:
+    """The store of (size, size) images in ``cache_dir``; nothing is written before `rows_of`."""
+
+    def __init__(self, cache_dir: Path, size: int):
+        self.folder = cache_dir / f"images-{size}px-v{DECODE_VERSION}-pillow{PIL.__version__}"
+        self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.txt"
+        self.size, self.row_bytes = size, size * size * 3
+
+    def read(self, file: int, row: int, pixels: np.ndarray) -> bool:
+        """Fill ``pixels``, uint8 of ``row_bytes``, with a row; False when the file ends before."""
+        return os.preadv(file, [pixels], row * self.row_bytes) == self.row_bytes
+
+    def rows_of(self, paths: list[str]) -> tuple[dict[str, int], dict[str, str]]:
+        """Make sure that all images are there and whole.
+
+        Args:
+            paths: distinct absolute paths.
+
+        Returns:
+            path -> row, and path -> what is wrong for the images that cannot be decoded.
+
+        Raises:
+            InputError: not enough room, or a folder that cannot be used.
+        """
+        try:
+            return self._rows_of({path: _stat(path) for path in paths})
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: decoded images cannot be kept there ({error}). {_ELSEWHERE}"
+            ) from None
+
+    def _rows_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
+        rows = self._look_up(stats)
+        if len(rows) == len(stats):  # what is complete is only read, and needs no lock
+            return rows, {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s: waiting for another process that decodes into it", self.folder)
+            lock.acquire()
+        try:
+            rows = self._look_up(stats)  # the process before us may have made them
+            missing = {path: stat for path, stat in stats.items() if path not in rows}
+            if not missing:
+                return rows, {}
+            made, problems = self._make(missing)
+            return rows | made, problems
+        finally:
+            lock.release()
+
+    def _lines(self) -> list[Line]:
+        """The lines that are whole: neither torn by a kill nor with a byte flipped."""
+        lines = []
+        for line in self.index.read_bytes().split(b"\n") if self.index.exists() else ():
+            checksum, _, fields = line.partition(b" ")
+            if fields and checksum == b"%08x" % zlib.crc32(fields):
+                lines.append(Line(*json.loads(fields)))
+        return lines
+
+    def _look_up(self, stats: dict[str, list[int]]) -> dict[str, int]:
+        """The rows whose image is unchanged, by its stat, and whose pixels are, by the CRC."""
+        known = {line.path: line for line in self._lines()}  # the last line about a path counts
+        found = [known[path] for path, stat in stats.items() if path in known]
+        found = [line for line in found if line.stat == stats[line.path]]
+        if not found or not self.pixels.exists():
+            return {}
+        found.sort(key=lambda line: line.row)  # as they lie on the disk
+        with self.pixels.open("rb", buffering=0) as file, ThreadPoolExecutor(num_cores()) as pool:
+
+            def check(lines: list[Line]) -> list[bool]:
+                return [self._is_whole(file.fileno(), line) for line in lines]
+
+            shares = [found[start : start + 64] for start in range(0, len(found), 64)]
+            whole = [good for share in pool.map(check, shares) for good in share]
+        if not all(whole):
+            damaged = f"{whole.count(False):,}"
+            logger.warning("%s: %s damaged images are decoded again", self.pixels, damaged)
+        return {line.path: line.row for line, good in zip(found, whole, strict=True) if good}
+
+    def _is_whole(self, file: int, line: Line) -> bool:
+        pixels = np.empty(self.row_bytes, np.uint8)
+        return self.read(file, line.row, pixels) and zlib.crc32(pixels) == line.crc
+
+    def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
+        """Decode into rows, in order; returns what `rows_of` does."""
+        by_content = {line.sha256: line for line in self._lines()}
+        self._check_space(missing, by_content)
+        self.pixels.touch()
+        rows: dict[str, int] = {}
+        problems: dict[str, str] = {}
+        with (
+            self.pixels.open("r+b", buffering=0) as file,
+            self.index.open("ab", buffering=0) as index,
+        ):
+            # Never a row by which a line or a running process means another image.
+            past_end = -(-file.seek(0, os.SEEK_END) // self.row_bytes)
+            free_row = max([past_end, *(line.row + 1 for line in by_content.values())])
+
+            def make(path: str) -> tuple[str, np.ndarray | None] | InputError:
+                try:
+                    data = read_file(path)
+                    content = hashlib.sha256(data).hexdigest()
+                    line = by_content.get(content)
+                    if line and self._is_whole(file.fileno(), line):
+                        return content, None  # the image was moved or touched, or is a copy
+                    return content, resize(decode(data, path), self.size)
+                except InputError as error:
+                    return error
+
+            made = parallel_map(make, list(missing), "decoding images")
+            for (path, stat), result in zip(missing.items(), made, strict=True):
+                if isinstance(result, InputError):
+                    problems[path] = str(result)
+                    continue
+                content, pixels = result
+                line = by_content.get(content)
+                if pixels is not None:
+                    row = line.row if line else free_row
+                    free_row = max(free_row, row + 1)
+                    line = Line(path, stat, content, row, zlib.crc32(pixels))
+                    if os.pwrite(file.fileno(), pixels, row * self.row_bytes) < self.row_bytes:
+                        raise OSError("the disk is full")
+                line = line._replace(path=path, stat=stat)
+                fields = json.dumps(line).encode()
+                # The newline comes first: it also ends a line that a kill has torn.
+                index.write(b"\n%08x %s" % (zlib.crc32(fields), fields))
+                by_content[content], rows[path] = line, line.row
+        return rows, problems
+
+    def _check_space(self, paths: dict[str, list[int]], by_content: dict[str, Line]) -> None:
+        """Announce the size of what is to come; raise InputError when it does not fit."""
+        free = shutil.disk_usage(self.folder).free
+        needed = len(paths) * self.row_bytes
+        if needed > free and by_content:  # images that were only moved need no room
+            contents = set(parallel_map(_content, list(paths), "looking for moved images"))
+            needed = len(contents - by_content.keys() - {None}) * self.row_bytes
+        sizes = f"{needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
+        if needed > free:
+            raise InputError(
+                f"{self.folder}: no room for {len(paths):,} decoded images: {sizes}. {_ELSEWHERE}"
+            )
+        logger.info("decoding %s images into %s: %s", f"{len(paths):,}", self.folder, sizes)
+
+
+_ELSEWHERE = "Set image_cache: off, or another cache folder, or free some space."
+
+
+def _stat(path: str) -> list[int]:
+    """Bytes, mtime and ctime (ns), the last of which nobody can set back; [] for no file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return []
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _content(path: str) -> str | None:
+    try:
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except InputError:
+        return None

@@ -1,0 +1,1 @@
+"""A trained run to probabilities, submissions, ensembles and an ONNX file."""

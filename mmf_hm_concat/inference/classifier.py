@@ -1,0 +1,172 @@
+"""`MemeClassifier`: the probability that a meme is hateful, from a run's folder, without MMF.
+
+>>> classifier = MemeClassifier.load("save/concat")
+>>> classifier("meme.png", "look how many people love you")
+0.031
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.decode import normalize, read_rgb, resize
+from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.models.fusion import LanguageAndVisionConcat
+from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
+from mmf_hm_concat.training.precision import autocast, choose_precision
+from mmf_hm_concat.utils.parallel import num_cores
+
+ImageSource = str | Path | Image.Image
+
+
+class MemeClassifier:
+    """One trained `concat_vl` or the mean of several; made by `load`.
+
+    Calling it with an image (a path or a PIL image) and a text gives P(hateful), a float in
+    [0, 1]; with a sequence of each, a list of them. On a CPU it is the same number, bit for bit,
+    that mmf_predict writes on the same machine.
+    """
+
+    def __init__(self, members: Sequence["Member"]):
+        self.members = members
+
+    @classmethod
+    def load(cls, *runs: str | Path) -> "MemeClassifier":
+        """Load the best checkpoint of a run, or of several.
+
+        Args:
+            runs: each a run's `env.save_dir`, or one checkpoint in it.
+
+        Raises:
+            InputError: no checkpoint, one of another model, or a text model that is missing or
+                not the one the checkpoint was trained with.
+        """
+        if not runs:
+            raise InputError("MemeClassifier.load needs the folder of a run, or of several.")
+        return cls([load_member(Path(run)) for run in runs])
+
+    def __call__(
+        self, image: ImageSource | Sequence[ImageSource], text: str | Sequence[str]
+    ) -> float | list[float]:
+        """P(hateful), as the class says.
+
+        Raises:
+            InputError: not as many texts as images, or an image that cannot be read.
+        """
+        if isinstance(image, ImageSource) != isinstance(text, str):
+            raise InputError("Give one image and one text, or a list of each.")
+        if isinstance(text, str):
+            return self([image], [text])[0]
+        if len(image) != len(text):
+            raise InputError(f"{len(image)} images but {len(text)} texts: give one text an image.")
+        columns = [member.probabilities(image, text) for member in self.members]
+        return [sum(row) / len(row) for row in zip(*columns, strict=True)]
+
+
+class Member:
+    """One network with what it needs to see a meme as it did in training."""
+
+    def __init__(
+        self,
+        network: LanguageAndVisionConcat,
+        text_model: TextModel | None,
+        image_size: int,
+        precision: str,
+        device: torch.device,
+    ):
+        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        self.text_model, self.image_size = text_model, image_size
+        self.precision, self.device = precision, device
+
+    def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
+        """P(hateful) of each meme."""
+        vectors = None
+        if self.text_model is not None:
+            vectors = torch.from_numpy(self.text_model.vectors(texts))
+        found: list[float] = []
+        size = EVALUATION_BATCH[self.device.type]
+        for start in range(0, len(texts), size):
+            # Always the same shape, as mmf_predict: another one may round otherwise.
+            rows = [min(start + k, len(texts) - 1) for k in range(size)]
+            used = rows[: min(size, len(texts) - start)]
+            text_BL = None if vectors is None else vectors[rows].to(self.device)
+            image_B3HW = self._pixels([images[i] for i in used], size)
+            with (
+                _threads(num_cores()),
+                torch.inference_mode(),
+                autocast(self.precision, self.device),
+            ):
+                logits = self.network(text_BL, image_B3HW).float().cpu()
+            found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
+        return found
+
+    def _pixels(self, images: Sequence[ImageSource], size: int) -> torch.Tensor | None:
+        if self.network.vision_module is None:
+            return None
+        pixels = [torch.from_numpy(resize(read_rgb(image), self.image_size)) for image in images]
+        pixels += pixels[-1:] * (size - len(pixels))
+        return normalize(torch.stack(pixels).permute(0, 3, 1, 2).to(self.device))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many threads as mmf_predict uses: sums over another number of them round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def load_member(path: Path) -> Member:
+    """Load one checkpoint; see `MemeClassifier.load`."""
+    path = path / checkpoints.BEST if path.is_dir() else path
+    state = checkpoints.load_checkpoint(path)
+    config = state.get("config", {})
+    data = config.get("dataset_config", {}).get("hm_competition")
+    if config.get("model") != "concat_vl" or data is None:
+        raise InputError(
+            f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "
+            f"{config.get('model')} on {config.get('datasets')}."
+        )
+    settings = config["model_config"]["concat_vl"]
+    network = build_network(_without_pretrained_weights(settings))
+    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
+    checkpoints.load_weights(network, weights, path)
+    text_model, image_size = None, 0
+    if settings["language"]:
+        _params(data["processors"], "text_processor", "fasttext_sentence_vector", path)
+        text_model = load_text_model(
+            checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL, state["text_model"]
+        )
+    if settings["vision"]:
+        image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
+    use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
+    device = torch.device("cuda" if use_cuda else "cpu")
+    precision, _ = choose_precision(config["training"]["precision"], device)
+    return Member(network, text_model, image_size, precision, device)
+
+
+def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
+    """The settings of one of the two processors, if it is the one that we know without MMF."""
+    processor = processors[kind]
+    if processor["type"] != type:
+        raise InputError(
+            f"{path}: trained with the {kind} {processor['type']}; MemeClassifier knows {type} "
+            "only. Predict with mmf_predict."
+        )
+    return processor["params"]
+
+
+def _without_pretrained_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint replaces them: no need to have or download the file."""
+    vision = settings["vision"] and {**settings["vision"], "weights": "none"}
+    return {**settings, "vision": vision}

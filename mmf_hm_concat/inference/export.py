@@ -1,0 +1,94 @@
+"""`hm_concat export`: a trained `concat_vl` as one ONNX file, for programs without torch.
+
+Inputs, N memes at a time, each only if the model has that branch:
+
+- ``text``: float32 (N, L), the sentence vectors of the run's `text_model.bin` as fastText's
+  `get_sentence_vector` gives them; scaling them is part of the model.
+- ``image``: uint8 (N, 3, S, S), RGB, the whole image resized to S x S pixels
+  (`mmf_hm_concat.images.decode`: `read_rgb`, then `resize`); normalising them is part of the model.
+
+Output ``proba``: float32 (N,), P(hateful), as the network computes it in float32.
+"""
+
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.decode import normalize
+from mmf_hm_concat.inference.classifier import load_member
+from mmf_hm_concat.models.fusion import LanguageAndVisionConcat
+from mmf_hm_concat.utils.files import atomic_write
+
+NEEDED = ("onnx", "onnxscript")
+
+
+class _Probabilities(nn.Module):
+    """Inputs and output as the module's docstring has them."""
+
+    def __init__(self, network: LanguageAndVisionConcat):
+        super().__init__()
+        self.network = network
+
+    def forward(self, text: Tensor | None = None, image: Tensor | None = None) -> Tensor:
+        pixels = None if image is None else normalize(image)
+        return torch.softmax(self.network(text, pixels), dim=1)[:, 1]
+
+
+def export(run: str | Path, out: Path) -> str:
+    """Write the best checkpoint of ``run`` to ``out``; returns a line that says what it takes.
+
+    Args:
+        run: the run's `env.save_dir`, or one checkpoint in it.
+
+    Raises:
+        InputError: onnx or onnxscript is not installed; the run cannot be loaded (see
+            `MemeClassifier.load`), or ``out`` cannot be written.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"hm_concat export needs {' and '.join(missing)}: "
+            "pip install -r requirements/export.txt, or pip install 'mmf_hm_concat[export]'."
+        )
+    member = load_member(Path(run))
+    network, size = member.network.cpu().float(), member.image_size
+    inputs: dict[str, Tensor] = {}
+    if network.language_module is not None:
+        inputs["text"] = torch.zeros(2, member.text_model.dim)
+    if network.vision_module is not None:
+        inputs["image"] = torch.zeros(2, 3, size, size, dtype=torch.uint8)
+    memes = torch.export.Dim("memes")
+    try:
+        with atomic_write(out) as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's exporter, about its own insides
+            for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):
+                logging.getLogger(chatty).setLevel(logging.ERROR)
+            torch.onnx.export(
+                _Probabilities(network).eval(),
+                kwargs=inputs,
+                f=str(temporary),
+                input_names=list(inputs),
+                output_names=["proba"],
+                dynamic_shapes={name: {0: memes} for name in inputs},
+                dynamo=True,
+                external_data=False,  # one file
+                verbose=False,
+            )
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error}).") from None
+    shapes = ", ".join(
+        f"{name} {str(x.dtype).removeprefix('torch.')} (N, {', '.join(map(str, x.shape[1:]))})"
+        for name, x in inputs.items()
+    )
+    note = ""
+    if member.precision != "fp32":
+        note = (
+            f". In float32; mmf_predict of this run computes in {member.precision}, unless "
+            "training.precision=fp32"
+        )
+    return f"{out}: takes {shapes}; gives proba float32 (N,){note}."

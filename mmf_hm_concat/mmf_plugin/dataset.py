@@ -1,0 +1,243 @@
+"""MMF's builder and data set `hm_competition`: memes of a release as batches of tensors.
+
+Sample fields: ``id`` int64; ``text``, ``input_ids``, ...: what the text processor gives;
+``image``: uint8 (3, size, size) from the cache, normalised on the device by `prepare_batch`, or
+what another image processor gives; ``targets`` int64, absent when the split has no labels. A
+processor that is null in the YAML, and `use_images: false`, leave their fields out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mmf.common.registry import registry
+from mmf.common.sample import Sample, SampleList
+from mmf.datasets.base_dataset import BaseDataset
+from mmf.datasets.base_dataset_builder import BaseDatasetBuilder
+from mmf.utils.configuration import get_mmf_env
+from omegaconf import DictConfig
+from torch import Tensor
+
+from mmf_hm_concat.data.layout import open_release
+from mmf_hm_concat.data.sampling import class_weights, sample_training
+from mmf_hm_concat.data.table import drop_duplicates, read_release
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.cache import ImageCache
+from mmf_hm_concat.images.decode import normalize, read_rgb
+from mmf_hm_concat.mmf_plugin.patches import CONFIGS, unknown
+from mmf_hm_concat.mmf_plugin.processors import FastTextSentenceVector, ResNetImage
+
+NAME = "hm_competition"
+DATA_DIR = "data/hateful_memes"  # the default in configs/datasets/hm_competition.yaml
+OFF = ("off", False)  # what YAML makes of "off", with quotes and without
+
+
+@registry.register_builder(NAME)
+class HMCompetitionBuilder(BaseDatasetBuilder):
+    """Builds the splits of a release; keys of its config are in configs/datasets/."""
+
+    def __init__(self) -> None:
+        super().__init__(NAME)
+
+    @classmethod
+    def config_path(cls) -> str:
+        return str(CONFIGS / "datasets" / "hm_competition.yaml")
+
+    def build(self, config: DictConfig, dataset_type: str = "train", *args: Any, **kw: Any) -> None:
+        """Read and check the release, once, before the other processes ask for it."""
+        memes_of_release(config)
+
+    def load(self, config: DictConfig, dataset_type: str = "train", *args: Any, **kw: Any) -> Any:
+        memes = memes_of_release(config)[dataset_type]
+        self.dataset = HMCompetitionDataset(config, dataset_type, memes)
+        return self.dataset
+
+    def update_registry_for_model(self, config: DictConfig) -> None:
+        """What MMF's own models ask for when they size their layers."""
+        registry.register(f"{NAME}_num_final_outputs", 2)
+        processor = self.dataset.text_processor
+        if hasattr(processor, "get_vocab_size"):
+            registry.register(f"{NAME}_text_vocab_size", processor.get_vocab_size())
+
+
+def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
+    """The tables of the splits that this run needs (columns: data/table.py), read once a run."""
+    settings = registry.get("config")
+    run, known = registry.get(f"{NAME}_memes", no_warning=True) or (None, None)
+    if run is not settings:  # the registry outlives a run
+        _check_settings(config)
+        needed = splits_of_run(settings)
+        release = open_release(
+            _data_dir(config),
+            {split: config.splits[split] for split in needed},
+            cache_dir=Path(config.cache_dir),
+            needed=needed,
+        )
+        known = read_release(release)
+        registry.register(f"{NAME}_memes", (settings, known))
+    return known
+
+
+def _check_settings(config: DictConfig) -> None:
+    """Raise InputError for what nobody else checks; Python takes any word for true."""
+    where = f"dataset_config.{NAME}"
+    for key in ("drop_duplicates", "use_images"):
+        if not isinstance(config[key], bool):
+            raise InputError(f"{where}.{key} = {config[key]!r}: write true or false.")
+    if config.image_cache not in ("auto", *OFF):
+        raise InputError(f"{where}.image_cache = {config.image_cache!r}: write auto or off.")
+    if not config.cache_dir:
+        raise InputError(f"{where}.cache_dir is not set: give a folder.")
+
+
+def splits_of_run(settings: DictConfig) -> list[str]:
+    """Which of train, val and test a run reads: only test when it predicts."""
+    if settings.training.trainer != "concat_trainer":
+        return ["train", "val", "test"]  # MMF's trainer always builds all of them
+    if settings.evaluation.predict:
+        return ["test"]
+    run_type = settings.run_type
+    splits = ["train"] if "train" in run_type else []
+    splits += ["val"] if "train" in run_type or "val" in run_type else []
+    return splits + (["test"] if any(t in run_type for t in ("inference", "test")) else [])
+
+
+def _data_dir(config: DictConfig) -> Path | str | None:
+    converted = Path(get_mmf_env(key="data_dir")) / "datasets" / "hateful_memes" / "defaults"
+    # Only in place of the default: another folder than the one asked for would be a surprise.
+    if config.data_dir == DATA_DIR and not Path(DATA_DIR).exists() and converted.exists():
+        return converted  # what mmf_convert_hm made
+    return config.data_dir
+
+
+class HMCompetitionDataset(BaseDataset):
+    """Memes of one split, in the order of ``memes`` (columns: data/table.py)."""
+
+    def __init__(self, config: DictConfig, dataset_type: str, memes: pd.DataFrame):
+        super().__init__(NAME, config, dataset_type)
+        self.all_texts = memes.text.tolist()
+        if dataset_type == "train":
+            if config.drop_duplicates:
+                memes, _ = drop_duplicates(memes)
+            memes = sample_training(
+                memes,
+                balance=config.balance or "none",  # MMF makes null of a bare None
+                dev_limit=config.dev_limit,
+                seed=config.sampling_seed,
+            )
+            if config.balance == "weights":
+                registry.register(f"{NAME}_class_weights", class_weights(memes))
+        self.memes = memes
+        self.ids = torch.tensor(memes.number.to_numpy(), dtype=torch.int64)
+        labelled = memes.label.notna().all()
+        self.targets = torch.tensor(memes.label.to_numpy("int64")) if labelled else None
+        self.text_processor = self.image_processor = None
+        self.vectors = self.images = self.augment = None
+
+    def init_processors(self) -> None:
+        """Called by MMF after `load`: all sentence vectors and all images, once."""
+        for key, settings in self.config.processors.items():
+            known = registry.mapping["processor_name_mapping"]
+            if settings and settings.type not in known:
+                problem = unknown("processor", settings.type, known)
+                raise InputError(f"dataset_config.{NAME}.processors.{key}.type: {problem}")
+        try:
+            super().init_processors()
+        except (OSError, ValueError) as error:  # a tokenizer's files, say
+            raise InputError(
+                f"dataset_config.{NAME}.processors: {error} (A BERT from a local folder needs "
+                "config.json, vocab.txt and pytorch_model.bin, and bert in its path.)"
+            ) from None
+        texts = self.memes.text.tolist()
+        processor = _inner(self.text_processor)
+        if isinstance(processor, FastTextSentenceVector):
+            if self.dataset_type == "train":
+                processor.fit(self.all_texts, Path(self.config.cache_dir))
+            self.vectors = torch.from_numpy(processor.vectors(texts))
+        processor = _inner(self.image_processor)
+        if self.config.use_images and processor is None:
+            raise InputError(
+                f"dataset_config.{NAME}.processors.image_processor is null: name one, or leave the "
+                f"images out with dataset_config.{NAME}.use_images=false."
+            )
+        if self.config.use_images and isinstance(processor, ResNetImage):
+            self.augment = processor.augment if self.dataset_type == "train" else None
+            self.images = ImageCache(
+                self.memes.path.tolist(),
+                processor.size,
+                Path(self.config.cache_dir) if self.config.image_cache not in OFF else None,
+                self.config.on_bad_image,
+            )
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether a batch costs no more than a copy."""
+        return self._is_ready and (self.images is None or self.config.image_cache not in OFF)
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether no processor is left to call, meme by meme."""
+        texts = self.text_processor is None or self.vectors is not None
+        return texts and (not self.config.use_images or self.images is not None)
+
+    def __len__(self) -> int:
+        return len(self.memes)
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor] | list[Sample]:
+        """A whole batch at once, when the processors are ours: the loader's fast way."""
+        if not self._is_ready:
+            return [self[i] for i in indices]
+        rows = torch.tensor(indices)
+        batch = {"id": self.ids[rows]}
+        if self.vectors is not None:
+            batch["text"] = self.vectors[rows]
+        if self.images is not None:
+            batch["image"] = self.images.batch(indices)
+        if self.targets is not None:
+            batch["targets"] = self.targets[rows]
+        return batch
+
+    def __getitem__(self, i: int) -> Sample:
+        sample = Sample({"id": self.ids[i]})
+        if self.vectors is not None:
+            sample.text = self.vectors[i]
+        elif self.text_processor is not None:
+            sample.update(self.text_processor({"text": self.memes.text.iloc[i]}))
+        if self.images is not None:
+            sample.image = self.images[i]
+        elif self.config.use_images:
+            sample.image = self.image_processor(read_rgb(self.memes.path.iloc[i]))
+        if self.targets is not None:
+            sample.targets = self.targets[i]
+        return sample
+
+    def prepare_batch(self, batch: Any) -> SampleList:
+        """Move a batch to the device, and there turn its bytes into normalised floats.
+
+        Augmentation happens here, too, not in the loader's workers: it draws from the random
+        state that a checkpoint keeps, so that a resumed run goes on with the same images.
+        """
+        batch = super().prepare_batch(batch)
+        if "image" in batch and batch.image.dtype == torch.uint8:
+            if self.augment is not None:
+                batch.image = torch.stack([self.augment(image) for image in batch.image])
+            batch.image = normalize(batch.image)
+        return batch
+
+    def format_for_prediction(self, report: Any) -> list[dict[str, Any]]:
+        """Rows for MMF's report file: ids as the annotation file has them, P(hateful), label."""
+        # Absent in a run of MMF's own trainer.
+        threshold = registry.get("config").evaluation.get("threshold", 0.5)
+        probabilities = torch.softmax(report.scores.double(), dim=1)[:, 1].tolist()
+        as_written = dict(zip(self.memes.number.tolist(), self.memes.id.tolist(), strict=True))
+        return [
+            {"id": as_written[number], "proba": proba, "label": int(proba >= threshold)}
+            for number, proba in zip(report.id.tolist(), probabilities, strict=True)
+        ]
+
+
+def _inner(processor: Any) -> Any:
+    """The processor inside MMF's `Processor` wrapper."""
+    return getattr(processor, "processor", processor)

@@ -1,0 +1,115 @@
+"""The loaders of a run: MMF's `MultiDatasetLoader`, with batches we can repeat and resume."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmf.common.batch_collator import BatchCollator
+from mmf.datasets.multi_dataset_loader import MultiDatasetLoader
+from mmf.utils.distributed import get_rank, get_world_size
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader, Dataset
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin.settings import whole_number
+from mmf_hm_concat.training.batch_samplers import (
+    EVALUATION_BATCH,
+    EvalBatchSampler,
+    TrainBatchSampler,
+    dataset_order,
+)
+from mmf_hm_concat.utils.parallel import num_cores
+
+
+class RepeatableLoader(MultiDatasetLoader):
+    """MMF's loader of one split over all data sets of the run, repeatable and resumable.
+
+    MMF's own draws the next data set from the global random state while it goes, never empties
+    its iterators, so that from the second epoch on they are exhausted, and may end an epoch of
+    more than two data sets too early.
+    """
+
+    def start_epoch(self, epoch: int, skip: int) -> int:
+        """Make the next iteration that of ``epoch`` (from 1), without its first ``skip`` batches.
+
+        Returns how many batches that leaves.
+        """
+        for sampler in self.samplers:
+            sampler.epoch, sampler.skip = epoch, 0
+        seed, proportional = self.config.training.seed or 0, self._proportional_sampling
+        order = dataset_order([len(s) for s in self.samplers], seed, epoch, proportional)
+        for index, sampler in enumerate(self.samplers):
+            sampler.skip = order[:skip].count(index)
+        self.order = order[skip:]
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.num_datasets == 1:
+            yield from self.loaders[0]
+            return
+        iterators = [iter(loader) for loader in self.loaders]
+        for index in self.order:
+            self.current_index, self.current_dataset = index, self.datasets[index]
+            yield next(iterators[index])
+
+    def close(self) -> None:
+        """End the workers. Left to the garbage collector, each of them takes five seconds."""
+        self.loaders.clear()
+        self.current_loader = None
+
+    def change_dataloader(self) -> None:
+        """Called by MMF after every batch; here, the order is set."""
+
+
+def build_loader(config: DictConfig, split: str, device: torch.device) -> RepeatableLoader:
+    """The loader of one split over all data sets of the run.
+
+    MMF's own DataLoaders shuffle the validation split, repeat memes to make the ranks' shares
+    even, and forget their position; the ones put in their place do not.
+    """
+    loader = RepeatableLoader(split)
+    loader.build_datasets(config)
+    for dataset in loader.datasets:
+        loader.loaders.append(_data_loader(dataset, config, split, device))
+        loader.samplers.append(loader.loaders[-1].batch_sampler)
+    loader.current_loader = loader.loaders[0]
+    return loader
+
+
+def _data_loader(
+    dataset: Dataset, config: DictConfig, split: str, device: torch.device
+) -> DataLoader:
+    training, rank, ranks = config.training, get_rank(), get_world_size()
+    if whole_number("training.batch_size", training.batch_size, 1) < ranks:
+        raise InputError(
+            f"training.batch_size is {training.batch_size}, less than the {ranks} processes that "
+            "share a batch. Make it at least as large."
+        )
+    if split == "train":
+        batches = TrainBatchSampler(
+            len(dataset), training.batch_size, training.seed or 0, rank, ranks
+        )
+    else:
+        batches = EvalBatchSampler(len(dataset), EVALUATION_BATCH[device.type], rank, ranks)
+    workers = _workers(training.num_workers, dataset, device)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=BatchCollator(dataset.dataset_name, split),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+        # Own generator: the model's random numbers must not depend on the number of workers.
+        generator=torch.Generator().manual_seed(training.seed or 0),
+    )
+
+
+def _workers(wanted: int | str, dataset: Dataset, device: torch.device) -> int:
+    """``training.num_workers``; auto depends on where a batch comes from and where it goes."""
+    if wanted != "auto":
+        return whole_number("training.num_workers (or auto)", wanted, 0)
+    if getattr(dataset, "is_cached", False):
+        # Copying a cached batch costs less than a worker's message about it; on a GPU, two keep
+        # the copy off the thread that launches kernels.
+        return 0 if device.type == "cpu" else min(2, num_cores() - 1)
+    return min(8, num_cores())

@@ -1,0 +1,214 @@
+"""MMF processors: `fasttext_sentence_vector` for texts and `resnet_image` for images.
+
+Both work in any MMF data set with a `text` field or an image. Our own data set does not call
+them meme by meme: it asks for all sentence vectors at once, and for the settings of the image.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmf.common.registry import registry
+from mmf.datasets.processors.processors import BaseProcessor
+from mmf.utils.configuration import get_mmf_cache_dir, get_mmf_env
+from mmf.utils.distributed import is_master, synchronize
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torchvision.transforms import v2
+
+from mmf_hm_concat.encoders.fasttext_model import (
+    TextModel,
+    fit_text_model,
+    load_text_model,
+    mean_and_std,
+)
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.decode import normalize, read_rgb, resize
+from mmf_hm_concat.mmf_plugin.settings import whole_number
+from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
+from mmf_hm_concat.utils.files import atomic_write
+
+# What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
+OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
+# Params of the processors that MMF's data sets have by default: in the YAML, ours are merged over
+# them.
+OF_OTHERS = ("max_length", "vocab", "preprocessor", "transforms")
+
+
+def run_folder() -> Path:
+    """The folder of the checkpoint that this run starts from, else the one it saves into."""
+    resume_file = registry.get("config").checkpoint.resume_file
+    return folder_of_run(Path(resume_file)) if resume_file else Path(get_mmf_env(key="save_dir"))
+
+
+@registry.register_processor("fasttext_sentence_vector")
+class FastTextSentenceVector(BaseProcessor):
+    """{"text": str} -> {"text": float32 (dim,)}, the sentence vector of fastText.
+
+    The text model is, in this order: the run's own unless a training begins; `model_file`;
+    or one fitted on the training texts, which the data set hands over (`fit`) or which are read
+    from `annotations`. Mean and deviation of the training texts' vectors go to the registry
+    (`text_statistics`), where `concat_vl` finds them.
+
+    Params (YAML):
+        dim: length of the vectors, 150.
+        model_file: a pretrained fastText .bin instead of fitting one.
+        annotations: {train: [jsonl files], val: ..., test: ...}, relative to the data set's
+            data_dir; only for data sets that do not call `fit`, as MMF's own `hateful_memes`.
+    """
+
+    def __init__(self, config: DictConfig, data_dir: str = ".", **kwargs: Any):
+        super().__init__(config)
+        params = _params(config, "text_processor", dim=150, model_file=None, annotations=None)
+        self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
+        self.model_file = params["model_file"]
+        self.text_model: TextModel | None = None
+        self._rows: dict[str, int] = {}
+        self._vectors = np.zeros((0, self.dim), np.float32)
+        carried = run_folder() / TEXT_MODEL
+        settings = registry.get("config")
+        trains = "train" in settings.run_type and not settings.evaluation.predict
+        if (not trains or settings.checkpoint.resume) and carried.is_file():
+            self._use(load_text_model(carried))
+        if annotations := params["annotations"]:
+            wanted = tuple(annotations) if trains else ("val", "test")
+            texts = {split: _texts(annotations.get(split, ()), data_dir) for split in wanted}
+            if "train" in texts:
+                self.fit(texts["train"], Path(get_mmf_cache_dir()) / "mmf_hm_concat")
+            self._remember([text for each in texts.values() for text in each])
+
+    def fit(self, texts: Sequence[str], cache_dir: Path) -> None:
+        """Fit (or load) the text model and its statistics.
+
+        A run has one text model: with several data sets, that of the first.
+
+        Args:
+            texts: the training split's.
+            cache_dir: keeps the fitted model for later runs.
+        """
+        first = registry.get(OF_TEXT_MODEL[0], no_warning=True) is None
+        if self.text_model is None:
+            if self.model_file:
+                self._use(load_text_model(self.model_file))
+            elif not first:
+                self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
+            else:
+                self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
+            if is_master():
+                _carry(self.text_model.path, Path(get_mmf_env(key="save_dir")) / TEXT_MODEL)
+            synchronize()
+        if first:
+            registry.register("text_statistics", mean_and_std(self.vectors(texts)))
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Sentence vectors of many texts, float32 (N, dim)."""
+        if self.text_model is None:
+            raise InputError(
+                "fasttext_sentence_vector has no text model: train first, or give its "
+                "`model_file` or `annotations` (configs/datasets/hm_competition.yaml explains)."
+            )
+        return self.text_model.vectors(texts)
+
+    def __call__(self, item: Mapping[str, str], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        row = self._rows.get(item["text"])
+        vector = self.vectors([item["text"]])[0] if row is None else self._vectors[row]
+        return {"text": torch.from_numpy(vector)}
+
+    def _remember(self, texts: Sequence[str]) -> None:
+        distinct = list(dict.fromkeys(texts))
+        self._vectors = self.vectors(distinct)
+        self._rows = {text: row for row, text in enumerate(distinct)}
+
+    def _use(self, text_model: TextModel) -> None:
+        if text_model.dim != self.dim:
+            raise InputError(
+                f"{text_model.path} gives sentence vectors of {text_model.dim} numbers, but "
+                f"processors.text_processor.params.dim is {self.dim}. Make them the same."
+            )
+        known = registry.get("text_model_checksum", no_warning=True)
+        if known not in (None, text_model.checksum):
+            raise InputError(
+                f"{text_model.path}: another data set of this run uses another text model. Give "
+                "all of them the same model_file, or none."
+            )
+        self.text_model = text_model
+        registry.register("text_model_checksum", text_model.checksum)
+
+
+def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
+    texts = []
+    for name in [files] if isinstance(files, str) else files:
+        path = Path(data_dir) / name
+        try:
+            # Not splitlines: it also splits at U+2028, which JSON lets stand within a text.
+            lines = path.read_text("utf-8").split("\n")
+            texts += [json.loads(line)["text"] for line in lines if line.strip()]
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file (annotations of the text processor)") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not one JSON object with a text a line ({error})") from None
+    return texts
+
+
+def _carry(source: str | Path, target: Path) -> None:
+    with atomic_write(target) as temporary:
+        try:
+            os.link(source, temporary)  # costs neither time nor space on the same disk
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+@registry.register_processor("resnet_image")
+class ResNetImage(BaseProcessor):
+    """An image -> float32 (3, size, size): the benchmark's resize and ImageNet normalisation.
+
+    Takes a PIL image, or {"image": PIL image} and then gives {"image": tensor}.
+
+    Params (YAML):
+        size: side of the square in pixels, 224. Resized without a crop.
+        augment: transforms of torchvision.transforms.v2 for the training split, each
+            {type: ..., params: {...}}; none by default. They see uint8 (3, size, size) and must
+            keep it. Our own data set applies them; elsewhere they are not applied, because MMF
+            does not tell a processor which split it serves.
+    """
+
+    def __init__(self, config: DictConfig, **kwargs: Any):
+        super().__init__(config)
+        params = _params(config, "image_processor", size=224, augment=())
+        self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
+        steps = [_transform(**step) for step in params["augment"]]
+        self.augment = v2.Compose(steps) if steps else None
+
+    def __call__(
+        self, image: Image.Image | Mapping[str, Image.Image], *args: Any, **kw: Any
+    ) -> Any:
+        if isinstance(image, Mapping):
+            return {"image": self(image["image"])}
+        pixels = torch.from_numpy(resize(read_rgb(image), self.size)).permute(2, 0, 1)
+        return normalize(pixels[None])[0]
+
+
+def _transform(type: str, params: Mapping[str, Any] | None = None) -> v2.Transform:
+    try:
+        return getattr(v2, type)(**(params or {}))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"processors.image_processor.params.augment: {type} {params}: {error}"
+        ) from None
+
+
+def _params(config: DictConfig, processor: str, **defaults: Any) -> dict[str, Any]:
+    """The params of a processor over their defaults; a key that has none is an InputError."""
+    given = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    for key in given:
+        if key not in (*defaults, *OF_OTHERS):
+            raise InputError(
+                f"processors.{processor}.params: there is no key {key!r}. "
+                f"Known: {', '.join(defaults)}."
+            )
+    return {**defaults, **given}

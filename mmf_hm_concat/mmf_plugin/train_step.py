@@ -1,0 +1,88 @@
+"""One update of the weights: the gradients of several batches added up, clipped, and applied."""
+
+import contextlib
+import math
+from typing import Any
+
+import torch
+from mmf.common.report import Report
+from torch import Tensor, nn
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.training.precision import autocast
+
+
+class TrainStep:
+    """Updates the weights of ``network`` by groups of MMF's batches.
+
+    Args:
+        network: the MMF model, maybe compiled or in `DistributedDataParallel`.
+        scaler: of the loss, for fp16; else a disabled one.
+        precision: number format of the forward pass, as `choose_precision` gives it.
+        max_norm: length to which the gradient is clipped, or None.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        precision: str,
+        device: torch.device,
+        max_norm: float | None,
+    ):
+        self.network, self.optimizer, self.scaler = network, optimizer, scaler
+        self.precision, self.device, self.max_norm = precision, device, max_norm
+        self._unchecked: tuple[Tensor, list[Any], int] | None = None
+
+    def update(self, group: list[Any], number: int) -> Tensor:
+        """Change the weights once.
+
+        Args:
+            group: SampleLists on the device.
+            number: of this update, for the message about a loss that is not finite.
+
+        Returns:
+            The sum of the loss over the memes of ``group``, a float scalar on the device.
+
+        Raises:
+            InputError: the loss is not finite. On a GPU one update late, so as not to wait for it.
+        """
+        sizes = [batch.get_batch_size() for batch in group]
+        total = torch.zeros((), device=self.device)
+        for batch, size in zip(group, sizes, strict=True):
+            last = batch is group[-1]
+            accumulate = getattr(self.network, "no_sync", contextlib.nullcontext)
+            with contextlib.nullcontext() if last else accumulate():
+                with autocast(self.precision, self.device):
+                    report = Report(batch, self.network(batch))
+                loss = sum(each.mean() for each in report.losses.values())
+                # Every meme of the effective batch weighs the same, in a short last batch, too.
+                self.scaler.scale(loss * (size / sum(sizes))).backward()
+            total += loss.detach() * size
+        if self.max_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type != "cpu":
+            self.check()
+        self._unchecked = total, group, number
+        if self.device.type == "cpu":
+            self.check()
+        return total
+
+    def check(self) -> None:
+        """Raise what `update` raises for the last update, if it has not yet been looked at."""
+        if self._unchecked is None:
+            return
+        (loss, group, number), self._unchecked = self._unchecked, None
+        if math.isfinite(loss.item()):
+            return
+        ids = [i for batch in group if "id" in batch for i in batch["id"].tolist()]
+        raise InputError(
+            f"The loss is {loss.item()} at update {number}. The batch held the memes {ids}. Try a "
+            "lower optimizer.params.lr, training.precision=fp32, or training.detect_anomaly=true "
+            "to find the operation."
+        )

@@ -1,0 +1,333 @@
+"""`concat_trainer`: trains any MMF model, exactly resumable, in the device's best precision.
+
+What belongs to a run is in `env.save_dir`: best.ckpt, current.ckpt, config.yaml, the text model,
+and after mmf_predict the submission. One epoch is: all batches, one validation, one checkpoint.
+"""
+
+import copy
+import logging
+import math
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmf.common.dataset_loader import DatasetLoader
+from mmf.common.registry import registry
+from mmf.trainers.base_trainer import BaseTrainer
+from mmf.utils.build import build_model, build_optimizer, build_scheduler
+from mmf.utils.configuration import get_mmf_env
+from mmf.utils.distributed import get_rank, get_world_size, is_master
+from omegaconf import open_dict
+from tqdm import tqdm
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin import resume
+from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
+from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, evaluate
+from mmf_hm_concat.mmf_plugin.loaders import build_loader
+from mmf_hm_concat.mmf_plugin.prediction import predict
+from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
+from mmf_hm_concat.mmf_plugin.processors import OF_TEXT_MODEL
+from mmf_hm_concat.mmf_plugin.progress import Progress
+from mmf_hm_concat.mmf_plugin.train_step import TrainStep
+from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.training.precision import choose_precision
+from mmf_hm_concat.utils.parallel import num_cores
+
+
+@registry.register_trainer("concat_trainer")
+class ConcatTrainer(BaseTrainer):
+    """Keys: MMF's `training`, `checkpoint`, `evaluation`, and those of configs/concat_trainer.yaml.
+
+    Differences from MMF's trainer: `early_stop.patience` counts epochs; `max_epochs` and
+    `max_updates` both hold, whichever comes first, exactly; the scheduler steps once an epoch
+    with the validation loss.
+    """
+
+    # ---- set-up, called by MMF's `load` in this order ----
+
+    def load(self) -> None:
+        """MMF's set-up; what the modules without MMF log goes where MMF logs."""
+        ours = logging.getLogger("mmf_hm_concat")
+        ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
+        ours.setLevel(logging.INFO)
+        # MMF keeps these for the life of the process: a second run in it must not take them over.
+        for key in ("hm_competition_class_weights", *OF_TEXT_MODEL):
+            registry.unregister(key)
+        for dataset in self.config.datasets.split(","):
+            for processor in ("text_processor", "image_processor"):
+                registry.unregister(f"{dataset}_{processor}")
+        super().load()
+
+    def _set_device(self) -> None:
+        self.save_dir = Path(get_mmf_env(key="save_dir"))
+        self.predicting = bool(self.config.evaluation.predict)
+        self.start = resume.find_checkpoint(self.config, self.save_dir)
+        self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
+        use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
+        self.device = torch.device("cuda", self.local_rank) if use_cuda else torch.device("cpu")
+        if use_cuda:
+            torch.cuda.set_device(self.device)
+        registry.register("current_device", self.device)
+        registry.register("global_device", get_rank())
+
+    def config_based_setup(self) -> None:
+        self.precision, why = choose_precision(self.config.training.precision, self.device)
+        place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"
+        ranks = f", {get_world_size()} processes" if get_world_size() > 1 else ""
+        self.log(f"Computing in {self.precision} on {place}{ranks}: {why}.")
+        torch.backends.cudnn.benchmark = True  # all batches but the last have one shape
+        torch.autograd.set_detect_anomaly(self.config.training.detect_anomaly)
+        trains = "train" in self.config.run_type and not self.predicting
+        if self.device.type == "cpu" and not trains:
+            # torchrun gives each process one thread; sums over more threads round otherwise.
+            torch.set_num_threads(num_cores())
+
+    def load_datasets(self) -> None:
+        self.dataset_loader = DatasetLoader(self.config)
+        self.loaders = {
+            split: build_loader(self.config, split, self.device)
+            for split in splits_of_run(self.config)
+        }
+        self.dataset_loader.mapping = self.loaders
+        self.dataset_loader.test_dataset = self.loaders.get("test")
+
+    def load_model_and_optimizer(self) -> None:
+        attributes = self.config.model_config[self.config.model]
+        if isinstance(attributes, str):  # MMF: the settings of another model
+            attributes = self.config.model_config[attributes]
+        with open_dict(attributes):
+            attributes.model = self.config.model
+        try:
+            model = build_model(attributes)
+        except (OSError, RuntimeError) as error:  # of weights: missing, or of other sizes
+            reason = "\n".join(str(error).strip().splitlines()[:3])
+            raise InputError(
+                f"model_config.{self.config.model}: the model cannot be built: {reason}\nCompare "
+                f"the keys under model_config.{self.config.model} with the weights they name."
+            ) from None
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.load_metrics()
+        if self.predicting:
+            resume.load_for_prediction(self, self.start)
+            return
+        config = copy.deepcopy(self.config)  # how it is computed is no setting of the run
+        if config.optimizer.type in ("Adam", "AdamW", "SGD"):
+            with open_dict(config.optimizer.params):
+                config.optimizer.params.setdefault("fused", True)
+        self.optimizer = build_optimizer(self.model, config)
+        self.load_extras()
+        self.parallelize_model()
+
+    def load_metrics(self) -> None:
+        self.metrics = build_metrics(self.config.evaluation.get("metrics", []))
+
+    def load_extras(self) -> None:
+        training = self.config.training
+        self.current_epoch = self.num_updates = self.done_batches = 0
+        self.best_figures: dict[str, float] = {}
+        self.run = uuid.uuid4().hex
+        patience = training.early_stop.patience if training.early_stop.enabled else math.inf
+        self.early_stop = EarlyStopping(
+            training.early_stop.criteria,
+            bool(training.early_stop.minimize),
+            patience,
+            training.early_stop.min_delta,
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.lr_scheduler = (
+            build_scheduler(self.optimizer, self.config) if training.lr_scheduler else None
+        )
+        if "train" not in self.run_type:
+            resume.load_for_prediction(self, self.start)
+            return
+        self.progress = Progress(self.config, self.save_dir, self.log)
+        resume.start_run(self)
+        if is_master():
+            resume.save_config(self)
+
+    def parallelize_model(self) -> None:
+        training, several = self.config.training, get_world_size() > 1
+        if several and training.sync_batch_norm:
+            if self.device.type == "cpu":
+                raise InputError("training.sync_batch_norm: torch has it for GPUs only.")
+            self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        self.network = torch.compile(self.model) if training.compile else self.model
+        if several:
+            self.network = torch.nn.parallel.DistributedDataParallel(
+                self.network, find_unused_parameters=training.find_unused_parameters
+            )
+
+    # ---- training ----
+
+    def train(self) -> None:
+        if "train" in self.run_type:
+            self._train()
+        self.inference()
+
+    def _train(self) -> None:
+        training = self.config.training
+        self.max_epochs = training.max_epochs or math.inf
+        self.max_updates = training.max_updates or math.inf
+        if math.inf == self.max_epochs == self.max_updates:
+            raise InputError("training.max_epochs and training.max_updates are both null: set one.")
+        self.updater = TrainStep(
+            self.network,
+            self.optimizer,
+            self.scaler,
+            self.precision,
+            self.device,
+            training.max_grad_l2_norm if training.clip_gradients else None,
+        )
+        with (
+            SaveOnSignal(self.device) as self.signal,
+            checkpoints.CheckpointWriter() as self.checkpoint_writer,
+        ):
+            while self._goes_on():
+                self._train_epoch()
+        if not (self.save_dir / checkpoints.BEST).is_file():
+            raise InputError(
+                f"Nothing was trained, and there is no {self.save_dir / checkpoints.BEST}: raise "
+                "training.max_epochs or training.max_updates."
+            )
+        self.progress.end(self.early_stop)
+
+    def _goes_on(self) -> bool:
+        if self.num_updates >= self.max_updates:
+            return False
+        if self.done_batches == 0 and self.current_epoch >= self.max_epochs:
+            return False
+        if self.early_stop.stop:
+            num_bad_epochs = self.early_stop.num_bad_epochs
+            self.log(
+                f"Early stop: {num_bad_epochs} epochs without a better {self.early_stop.criterion}."
+            )
+            return False
+        return True
+
+    def _train_epoch(self) -> None:
+        loader, frequency = self.loaders["train"], self.config.training.update_frequency
+        if self.done_batches == 0:
+            self.current_epoch += 1
+            self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
+            registry.register("current_epoch", self.current_epoch)
+        batches_left = loader.start_epoch(self.current_epoch, self.done_batches)
+        self.model.train()
+        clock = time.monotonic()
+        bar = tqdm(
+            total=self.done_batches + batches_left,
+            initial=self.done_batches,
+            desc=f"epoch {self.current_epoch}",
+            unit="batch",
+            leave=False,
+            # None: not where there is no terminal
+            disable=None if is_master() else True,
+        )
+        memes_before = self.epoch_memes
+        group: list[Any] = []
+        with bar:
+            for batch in loader:
+                group.append(self.dataset_loader.prepare_batch(batch))
+                batches_left -= 1
+                if len(group) < frequency and batches_left:
+                    continue
+                self._update(group)
+                self.checkpoint_writer.check()
+                bar.update(len(group))
+                self.done_batches += len(group)
+                group = []
+                if self.num_updates >= self.max_updates:
+                    break
+                interval = self.config.training.checkpoint_interval
+                if interval and self.num_updates % interval == 0:
+                    resume.save(self, checkpoints.CURRENT)
+                self.signal.leave_if_received(self._save_now)
+        self.updater.check()
+        speed = (self.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
+        self.done_batches = 0
+        self._end_epoch(speed)
+        self.signal.leave_if_received(self.checkpoint_writer.wait)
+
+    def _save_now(self) -> None:
+        resume.save(self, checkpoints.CURRENT)
+        self.checkpoint_writer.wait()
+
+    def _update(self, group: list[Any]) -> None:
+        self.num_updates += 1
+        self.epoch_loss += self.updater.update(group, self.num_updates)
+        self.epoch_memes += sum(batch.get_batch_size() for batch in group) * get_world_size()
+        registry.register("num_updates", self.num_updates)
+
+    def _end_epoch(self, speed: float) -> None:
+        """Validate, follow the criterion, save, and say in one line how it went."""
+        reports = self._evaluate("val")
+        figures = {name: value for each in reports for name, value in each.figures.items()}
+        figures["total_loss"] = sum(v for name, v in figures.items() if name.endswith("/loss"))
+        if self.early_stop.criterion not in figures:
+            raise InputError(
+                f"training.early_stop.criteria: there is no {self.early_stop.criterion!r}. "
+                f"Validation gives {', '.join(sorted(figures))}."
+            )
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step(figures["total_loss"])
+        criterion = figures[self.early_stop.criterion]
+        is_best = self.early_stop.update(criterion, self.current_epoch, self.num_updates)
+        # Without a single defined figure the newest is the best there is.
+        is_best = is_best or math.isnan(self.early_stop.best)
+        if is_best:
+            self.best_figures = figures
+        resume.save(self, *[checkpoints.BEST] * is_best, checkpoints.CURRENT)
+        resume.keep_last(self)
+        loss = float(self.epoch_loss) / max(self.epoch_memes / get_world_size(), 1)
+        self.progress.end_epoch(
+            self.current_epoch,
+            self.num_updates,
+            memes=self.epoch_memes,
+            loss=loss,
+            figures=figures,
+            lr=self.optimizer.param_groups[0]["lr"],
+            speed=speed,
+            is_best=is_best,
+        )
+
+    # ---- after training, and without it ----
+
+    def inference(self) -> None:
+        """Figures of the splits in `run_type`, or the submission when called by mmf_predict."""
+        if self.predicting:
+            predict(self)
+        else:
+            self._evaluate_best()
+        for loader in self.loaders.values():
+            loader.close()
+
+    def _evaluate_best(self) -> None:
+        wanted = [split for split in ("val", "test") if split in self.loaders]
+        if "train" in self.run_type:
+            wanted.remove("val")  # its figures are known
+            self._log_figures("val", self.best_figures)
+            if wanted:
+                path = self.save_dir / checkpoints.BEST
+                state = checkpoints.load_checkpoint(path)
+                checkpoints.load_weights(self.model, state["model"], path)
+        for split in wanted:
+            for each in self._evaluate(split):
+                self._log_figures(split, each.figures)
+
+    def _log_figures(self, split: str, figures: dict[str, float]) -> None:
+        shown = ", ".join(
+            f"{name} {value:.4f}" for name, value in figures.items() if name != "total_loss"
+        )
+        self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no figures'}")
+
+    def _evaluate(self, split: str) -> list[SplitReport]:
+        return evaluate(
+            self.model, self.loaders[split], self.metrics, self.precision, self.device, self.log
+        )
+
+    def log(self, message: str, level: str = "info") -> None:
+        self.writer.write(message, level)

@@ -1,0 +1,1 @@
+"""Checks and images that people look at."""

@@ -1,0 +1,185 @@
+"""Checkpoints that cannot be half written, half loaded, or taken for another run's.
+
+A checkpoint is a dict of tensors and plain Python values, saved with `torch.save`. Keys: "model"
+(state dict), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
+the text model, or None), and what the trainer needs to resume.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.utils.files import atomic_write
+
+# What a run leaves in `env.save_dir`: prediction needs nothing else.
+BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
+# All settings of the run, in the form that `config=` takes.
+CONFIG = "config.yaml"
+# The folder of the checkpoints that checkpoint.keep_last keeps.
+EPOCHS = "models"
+# Where the checkpoints of an earlier run in the same folder go.
+PREVIOUS = "previous"
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Write ``state`` so that ``path`` always holds a whole checkpoint, the old or the new one."""
+    with _checkpoint_errors(path), atomic_write(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+@contextmanager
+def _checkpoint_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        raise InputError(
+            f"{path}: the checkpoint could not be written ({str(error).splitlines()[0]}). The "
+            "last one is untouched. Free some space and go on with checkpoint.resume=true."
+        ) from None
+
+
+class CheckpointWriter:
+    """Writes checkpoints while the training goes on: one after the other, each as a whole.
+
+    A context manager: at its end everything is written.
+
+    Raises:
+        InputError: a checkpoint could not be written; by whichever comes first of `save`, `check`,
+            `wait` and the end of the block.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future | None = None
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._thread.shutdown()
+        self.wait()
+
+    def save(self, state: Mapping[str, Any], *paths: Path) -> None:
+        """Copy ``state`` now, and begin to write it to each of ``paths``, in their order."""
+        self.wait()
+        self._writing = self._thread.submit(_save_to_all, _copied(state), paths)
+
+    def check(self) -> None:
+        """Raise now if what was saved could not be written; else go on without waiting."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when what was saved is on the disk."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+
+def _copied(state: Any) -> Any:
+    """``state`` with its tensors copied to the CPU, so that the training may change its own."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(value) for value in state)
+    return state
+
+
+def _save_to_all(state: Mapping[str, Any], paths: Sequence[Path]) -> None:
+    save_checkpoint(state, paths[0])
+    for path in paths[1:]:
+        copy_checkpoint(paths[0], path)
+
+
+def copy_checkpoint(source: Path, path: Path) -> None:
+    """As `save_checkpoint`. Not a link: whatever tears the one file must leave the other."""
+    with _checkpoint_errors(path), atomic_write(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, without running any code that it may contain.
+
+    Raises:
+        InputError: no such file, a torn one, a pickle with more than tensors and plain values, or
+            one without model weights.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive or pickle can fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: not a checkpoint that can be loaded safely; it is torn, or holds more than "
+            f"tensors and plain values ({reason})."
+        ) from None
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise InputError(
+            f"{path}: a checkpoint has the weights under the key 'model'; this has not."
+        )
+    return state
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Fill ``model`` from a state dict, all of it and nothing else.
+
+    Raises:
+        InputError: lists the missing, unexpected and differently shaped keys.
+    """
+    own = model.state_dict()
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unexpected {key}" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(state[key].shape)}, the model's {tuple(own[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise InputError(
+            f"{source}: these are the weights of another model.\n  "
+            + "\n  ".join(problems[:10])
+            + more
+            + "\nUse the model_config of the run that made it (config.yaml beside it)."
+        )
+    model.load_state_dict(state)
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Where two trees of settings differ, each as "training.seed 42 (now 7)"."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [*old, *(name for name in new if name not in old)]
+        pairs = [(f"{key}.{k}" if key else str(k), old.get(k), new.get(k)) for k in keys]
+        return [line for name, a, b in pairs for line in differences(a, b, name)]
+    return [] if old == new else [f"{key} {old!r} (now {new!r})"]
+
+
+def folder_of_run(path: Path) -> Path:
+    """The `env.save_dir` that a checkpoint belongs to, which may lie in a folder of it."""
+    return path.parent.parent if path.parent.name in (EPOCHS, PREVIOUS) else path.parent
+
+
+def set_aside(folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS)) -> list[str]:
+    """Move an earlier run's checkpoints into ``folder``/previous, in place of those there.
+
+    Returns:
+        The names of what was moved.
+    """
+    moved = [name for name in names if (folder / name).exists()]
+    for name in moved:
+        target = folder / PREVIOUS / name
+        target.parent.mkdir(exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        (folder / name).replace(target)
+    return moved

@@ -1,0 +1,1 @@
+"""What every other folder may use: atomic writes, checksums, work on all cores."""

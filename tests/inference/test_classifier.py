@@ -1,0 +1,197 @@
+"""`MemeClassifier` and `hm_concat predict`: the submission's probabilities from a run's folder."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import BIN
+from PIL import Image
+
+from mmf_hm_concat import MemeClassifier, cli
+from mmf_hm_concat.data.table import read_memes
+from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.training import checkpoints
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(trained, tmp_path_factory):
+    """A copy of what prediction needs, and nothing else, in another place."""
+    folder = tmp_path_factory.mktemp("moved") / "run"
+    folder.mkdir()
+    for name in (checkpoints.BEST, checkpoints.TEXT_MODEL):
+        shutil.copy(trained[0] / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def memes(sample):
+    return read_memes([sample / "test.jsonl"], sample, split="test", labels=False)
+
+
+@pytest.fixture(scope="module")
+def written(trained):
+    """The probabilities in the submission."""
+    rows = (trained[0] / "submission.csv").read_text().splitlines()[1:]
+    return [float(row.split(",")[1]) for row in rows]
+
+
+def test_many_memes_get_the_numbers_of_the_submission(run, memes, written):
+    found = MemeClassifier.load(run)(memes.path.tolist(), memes.text.tolist())
+    assert found == written
+
+
+@pytest.mark.parametrize("row", [0, 5, 11])
+def test_one_meme_by_path_or_as_an_image(run, memes, written, row):
+    classifier = MemeClassifier.load(str(run / checkpoints.BEST))
+    path, text = memes.path[row], memes.text[row]
+    assert classifier(path, text) == written[row]
+    with Image.open(path) as image:
+        assert classifier(image, text) == written[row]
+
+
+def test_nothing_is_nothing(run):
+    assert MemeClassifier.load(run)([], []) == []
+
+
+def test_several_runs_give_their_mean(run, memes, written, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    state = checkpoints.load_checkpoint(other / checkpoints.BEST)
+    state["model"]["network.classifier.bias"] += torch.tensor([1.0, -1.0])
+    checkpoints.save_checkpoint(state, other / checkpoints.BEST)
+    path, text = memes.path[0], memes.text[0]
+    alone = MemeClassifier.load(other)(path, text)
+    assert alone < written[0]
+    assert MemeClassifier.load(run, other)(path, text) == (written[0] + alone) / 2
+
+
+def test_the_command_prints_the_number(run, memes, written, capsys):
+    meme = [memes.path[0], memes.text[0]]
+    assert cli.main(["predict", str(run), *meme]) == 0
+    assert float(capsys.readouterr().out) == written[0]
+    assert cli.main(["predict", str(run), str(run), *meme]) == 0
+    assert float(capsys.readouterr().out) == written[0]
+    assert cli.main(["predict", str(run), str(run / "none.png"), "text"]) == 1
+    assert "none.png: no such file" in capsys.readouterr().err
+
+
+def test_the_command_needs_no_mmf(run, memes):
+    """Nor what else takes seconds to import; `-X importtime` names every module imported."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-X", "importtime", BIN / "hm_concat"),
+            *("predict", run, memes.path[0], memes.text[0]),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "torch" in imported
+    assert not imported & {"mmf", "sklearn", "scipy", "transformers", "omegaconf", "pandas"}
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "message"),
+    [
+        (["a.png"], ["one", "two"], "1 images but 2 texts"),
+        ("a.png", ["one"], "one image and one text, or a list of each"),
+        (["a.png"], "one", "one image and one text, or a list of each"),
+        ("nowhere.png", "one", r"nowhere\.png: no such file"),
+    ],
+)
+def test_memes_that_cannot_be_judged(run, image, text, message):
+    with pytest.raises(InputError, match=message):
+        MemeClassifier.load(run)(image, text)
+
+
+def test_a_broken_image(run, memes, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(memes.path[0]).read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"broken\.png: damaged or cut short"):
+        MemeClassifier.load(run)(broken, "text")
+
+
+def changed(run, folder, **keys):
+    """A copy of the run whose checkpoint has other values under some keys."""
+    shutil.copytree(run, folder)
+    state = checkpoints.load_checkpoint(folder / checkpoints.BEST)
+    for key, change in keys.items():
+        change(state[key])
+    checkpoints.save_checkpoint(state, folder / checkpoints.BEST)
+    return folder
+
+
+def test_the_number_of_threads_changes_nothing(run, memes, tmp_path):
+    """ResNet-50's sums in float32 do depend on it, and the caller may have set any."""
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    state = checkpoints.load_checkpoint(other / checkpoints.BEST)
+    config = state["config"]
+    settings = config["model_config"]["concat_vl"]
+    settings["vision"].update(name="resnet50", weights="none")
+    config["training"]["precision"] = "fp32"
+    processors = config["dataset_config"]["hm_competition"]["processors"]
+    processors["image_processor"]["params"]["size"] = 224
+    torch.manual_seed(0)
+    state["model"] = {f"network.{k}": v for k, v in build_network(settings).state_dict().items()}
+    checkpoints.save_checkpoint(state, other / checkpoints.BEST)
+    classifier, threads, found = MemeClassifier.load(other), torch.get_num_threads(), set()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.add(classifier(memes.path[0], memes.text[0]))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
+
+
+def test_folders_that_are_no_runs(run, tmp_path):
+    with pytest.raises(InputError, match=r"needs the folder of a run"):
+        MemeClassifier.load()
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match=f"{folder}.*: no such checkpoint"):
+            MemeClassifier.load(folder)
+    (tmp_path / checkpoints.BEST).write_bytes(b"torn")
+    with pytest.raises(InputError, match="not a checkpoint that can be loaded safely"):
+        MemeClassifier.load(tmp_path)
+
+
+def test_runs_of_another_kind(run, tmp_path):
+    other = changed(run, tmp_path / "model", config=lambda c: c.update(model="visual_bert"))
+    with pytest.raises(InputError, match="loads concat_vl trained on hm_competition; this is vis"):
+        MemeClassifier.load(other)
+    other = changed(run, tmp_path / "data", config=lambda c: c.pop("dataset_config"))
+    with pytest.raises(InputError, match="loads concat_vl trained on hm_competition"):
+        MemeClassifier.load(other)
+    other = changed(run, tmp_path / "weights", model=lambda m: m.popitem())
+    with pytest.raises(InputError, match="weights of another model"):
+        MemeClassifier.load(other)
+
+    def another_processor(config):
+        processors = config["dataset_config"]["hm_competition"]["processors"]
+        processors["text_processor"]["type"] = "glove"
+
+    other = changed(run, tmp_path / "processor", config=another_processor)
+    with pytest.raises(InputError, match="text_processor glove"):
+        MemeClassifier.load(other)
+
+
+def test_a_text_model_that_is_missing_or_another_one(run, tmp_path, cache):
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    (other / checkpoints.TEXT_MODEL).unlink()
+    with pytest.raises(InputError, match=rf"{checkpoints.TEXT_MODEL}: no such file"):
+        MemeClassifier.load(other)
+    fitted = fit_text_model(["some other texts"], epochs=1, cache_dir=cache)
+    shutil.copy(fitted.path, other / checkpoints.TEXT_MODEL)
+    with pytest.raises(InputError, match=checkpoints.TEXT_MODEL):
+        MemeClassifier.load(other)

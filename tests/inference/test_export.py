@@ -1,0 +1,33 @@
+"""`hm_concat export`: the ONNX file gives the probabilities of the run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mmf_hm_concat import MemeClassifier
+from mmf_hm_concat.cli import main
+from mmf_hm_concat.images.decode import read_rgb, resize
+
+
+@pytest.mark.slow
+def test_export_gives_the_same_probabilities_in_onnxruntime(mmf, sample, tmp_path):
+    import onnxruntime
+
+    mmf(tmp_path, "training.max_updates=1", "training.precision=fp32")
+    assert main(["export", str(tmp_path), str(tmp_path / "model.onnx")]) == 0
+    classifier = MemeClassifier.load(tmp_path)
+    memes = [json.loads(line) for line in (sample / "test.jsonl").open()]
+    texts, paths = [m["text"] for m in memes], [sample / m["img"] for m in memes]
+    pixels = np.stack([resize(read_rgb(path), 32).transpose(2, 0, 1) for path in paths])
+    given = {"text": classifier.members[0].text_model.vectors(texts), "image": pixels}
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, len(memes)):
+        (found,) = session.run(None, {name: value[:count] for name, value in given.items()})
+        assert np.abs(found - classifier(paths[:count], texts[:count])).max() < 1e-4
+
+
+def test_export_without_its_packages_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("mmf_hm_concat.inference.export.NEEDED", ("onnx_is_not_here",))
+    assert main(["export", str(tmp_path), str(tmp_path / "model.onnx")]) == 1
+    assert "needs onnx_is_not_here: pip install" in capsys.readouterr().err

@@ -1,0 +1,121 @@
+"""`hm_concat check-data`: the counts, and everything that is wrong, in one go."""
+
+import json
+import zipfile
+
+import pytest
+from PIL import Image
+
+from mmf_hm_concat.reports.data_check import check_data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Phase 2's files with 4, 3, 3 and 2 memes; one of the 3 is in both dev files."""
+    folder = tmp_path / "data"
+    (folder / "img").mkdir(parents=True)
+    numbers = {"train": (1, 2, 3, 4), "dev_seen": (5, 6, 7), "dev_unseen": (7, 8, 9)}
+    for split, memes in {**numbers, "test_unseen": (10, 11)}.items():
+        write(folder, split, *(meme(number, labelled=split in numbers) for number in memes))
+    for number in range(1, 12):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / f"img/{number:05}.png")
+    return folder
+
+
+def meme(number, labelled=True):
+    fields = {"id": number, "img": f"img/{number:05}.png", "text": f"text {number}"}
+    return fields | ({"label": int(number % 4 == 0)} if labelled else {})
+
+
+def write(folder, split, *memes):
+    (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, memes)))
+
+
+@pytest.fixture
+def check(tmp_path):
+    def check(data_dir, **more):
+        lines = []
+        good = check_data(data_dir, cache_dir=tmp_path / "cache", log=lines.append, **more)
+        return good, "\n".join(lines)
+
+    return check
+
+
+def row(text, split):
+    return next(line.split() for line in text.split("\n") if line.split()[:1] == [split])
+
+
+def test_the_table_of_counts(folder, check):
+    good, text = check(folder)
+    assert good
+    assert "train.jsonl" in row(text, "train")
+    assert row(text, "train")[-5:] == ["4", "1", "3", "0", "25.0%"]
+    assert " ".join(row(text, "val")[1:]) == "dev_seen.jsonl + dev_unseen.jsonl 5 1 4 0 20.0%"
+    assert row(text, "test")[-5:] == ["2", "0", "0", "2", "-"]
+    assert "warning" not in text
+    assert "can be used" in text
+
+
+def test_broken_images_are_all_listed(folder, check):
+    (folder / "img/00002.png").write_bytes(b"not an image")
+    whole = (folder / "img/00010.png").read_bytes()
+    (folder / "img/00010.png").write_bytes(whole[: len(whole) // 2])
+    good, text = check(folder)
+    assert not good
+    assert "00002.png" in text
+    assert "00010.png" in text
+    assert "00003.png" not in text
+    assert "cannot be used" in text
+
+
+def test_problems_of_all_splits_and_the_images_of_the_good_ones(folder, check):
+    write(folder, "train", meme(1), meme(1))
+    write(folder, "dev_seen", meme(5) | {"label": 3})
+    (folder / "img/00011.png").write_bytes(b"")
+    good, text = check(folder)
+    assert not good
+    assert "train.jsonl, line 2, id" in text
+    assert "dev_seen.jsonl, line 1, label" in text
+    assert "00011.png" in text
+    assert row(text, "train")[-1] == "-"
+
+
+def test_warnings_do_not_make_it_unusable(folder, check):
+    write(folder, "train", meme(1), meme(4), meme(10) | {"text": ""})
+    good, text = check(folder)
+    assert good
+    assert "warning: train: memes without text: 1" in text
+    assert "warning: memes in train and in test too: 1 (ids 10)" in text
+
+
+def test_a_split_may_be_absent_but_not_all(folder, check):
+    (folder / "test_unseen.jsonl").unlink()
+    good, text = check(folder)
+    assert good
+    assert "warning: test: no files for it" in text
+    for file in folder.glob("*.jsonl"):
+        file.unlink()
+    good, text = check(folder)
+    assert not good
+    assert "no files for train, val, test" in text
+
+
+def test_no_folder(tmp_path, check):
+    good, text = check(tmp_path / "nowhere")
+    assert not good
+    assert "does not exist" in text
+
+
+def test_a_zip_and_other_splits(tmp_path, folder, check):
+    with zipfile.ZipFile(tmp_path / "hm.zip", "w") as archive:
+        for file in folder.rglob("*.*"):
+            archive.write(file, file.relative_to(folder))
+    good, text = check(tmp_path / "hm.zip", splits={"train": "dev_seen"})
+    assert good
+    assert row(text, "train")[1:3] == ["dev_seen.jsonl", "3"]
+    assert "dev_unseen" not in text
+
+
+def test_it_prints_by_default(folder, tmp_path, capsys):
+    assert check_data(folder, cache_dir=tmp_path)
+    assert "share hateful" in capsys.readouterr().out
