@@ -234,6 +234,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
     stop = trainer.early_stop
     trainer.checkpoint_writer.save(
         {
+            "format_version": checkpoints.FORMAT_VERSION,
             "model": trainer.model.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
             "scheduler": trainer.lr_scheduler.state_dict() if trainer.lr_scheduler else None,

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write
 
+# Of the checkpoints that this release writes. 1 (release 0.1.0) had no version in it.
+FORMAT_VERSION = 2
 # What a run leaves in `env.save_dir`: prediction needs nothing else.
 BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
 # All settings of the run, in the form that `config=` takes.
@@ -127,6 +129,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: a checkpoint has the weights under the key 'model'; this has not."
         )
+    return _upgraded(state)
+
+
+def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
+    """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
+    if state.get("format_version", 1) < 2 and "early_stop" in state:
+        state["early_stop"]["num_bad_epochs"] = state["early_stop"].pop("waited")
     return state
 
 
