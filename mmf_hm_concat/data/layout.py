@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.utils.locks import waiting_lock
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -223,26 +223,20 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     part = done.with_name(f"{name}.part")
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(done.with_name(f"{name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("waiting for another process that unpacks %s", archive)
-            lock.acquire()
+        with waiting_lock(done.with_name(f"{name}.lock"), f"unpacks {archive}"):
+            if not done.is_dir():  # the rename below is the only way it comes to be
+                shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+                part.mkdir()
+                logger.info("unpacking %s into %s", archive, done)
+                try:
+                    extract(archive, part, password=password)
+                    if hasattr(os, "sync"):  # the content must reach the disk before its name does
+                        os.sync()
+                    part.rename(done)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cache folder {cache} cannot be used: {error}.") from error
-    try:
-        if not done.is_dir():  # the rename below is the only way it comes to be
-            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-            part.mkdir()
-            logger.info("unpacking %s into %s", archive, done)
-            extract(archive, part, password=password)
-            if hasattr(os, "sync"):  # the content must reach the disk before the new name does
-                os.sync()
-            part.rename(done)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        lock.release()
     return done
 
 

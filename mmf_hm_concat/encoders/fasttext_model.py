@@ -22,10 +22,10 @@ from pathlib import Path
 
 import fasttext
 import numpy as np
-from filelock import FileLock
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write, sha256
+from mmf_hm_concat.utils.locks import waiting_lock
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -118,7 +118,7 @@ def fit_text_model(
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         path, note = cache_dir / f"{name}.bin", cache_dir / f"{name}.sha256"
-        with FileLock(cache_dir / f"{name}.lock"):
+        with waiting_lock(cache_dir / f"{name}.lock", "fits the text model"):
             if path.is_file() and note.is_file():
                 checksum = sha256(path)
                 if checksum == note.read_text("ascii", "replace"):

@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from filelock import FileLock, Timeout
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import decode, read_file, resize
+from mmf_hm_concat.utils.locks import waiting_lock
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
 
 logger = logging.getLogger("mmf_hm_concat")
@@ -78,21 +78,13 @@ class ImageStore:
         if len(rows) == len(stats):  # what is complete is only read, and needs no lock
             return rows, {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("%s: waiting for another process that decodes into it", self.folder)
-            lock.acquire()
-        try:
+        with waiting_lock(self.folder / "lock", "decodes into it"):
             rows = self._look_up(stats)  # the process before us may have made them
             missing = {path: stat for path, stat in stats.items() if path not in rows}
             if not missing:
                 return rows, {}
             made, problems = self._make(missing)
             return rows | made, problems
-        finally:
-            lock.release()
 
     def _lines(self) -> list[Line]:
         """The lines that are whole: neither torn by a kill nor with a byte flipped."""

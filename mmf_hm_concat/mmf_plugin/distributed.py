@@ -3,39 +3,125 @@
 They are started by `torchrun`, or, where several GPUs are visible, by MMF itself, one a GPU.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from mmf.utils.distributed import is_master, suppress_output
+from mmf.utils.distributed import get_rank, get_world_size, is_master, suppress_output
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.utils.locks import LONGEST_WAIT
 
 _spawn = torch.multiprocessing.spawn
+T = TypeVar("T")
+
+# The longest that ranks wait for each other: while one decodes all images, say.
+TIMEOUT = timedelta(seconds=LONGEST_WAIT)
 
 
 def join_process_group() -> None:
-    """Under `torchrun`, start the process group before MMF does."""
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    """Under `torchrun`, start the process group before MMF does.
+
+    Raises:
+        InputError: the environment is not what torchrun sets, or a rank did not come.
+    """
     if "RANK" not in os.environ or torch.distributed.is_initialized():
         return
-    if world_size == 1:
-        del os.environ["WORLD_SIZE"]  # MMF refuses a group of one: let it run without one
+    try:
+        numbers = {key: int(os.environ.get(key, 1)) for key in ("WORLD_SIZE", "RANK")}
+    except ValueError as error:
+        raise InputError(f"WORLD_SIZE and RANK must be whole numbers ({error}).") from None
+    if numbers["WORLD_SIZE"] == 1:
+        os.environ.pop("WORLD_SIZE", None)  # MMF refuses a group of one: let it run without one
         return
-    if torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # MMF would take the first for all
-        torch.distributed.init_process_group("nccl")
-    else:
-        torch.distributed.init_process_group("gloo")
+    try:
+        torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The {numbers['WORLD_SIZE']} ranks of this run did not find each other "
+            f"({str(error).splitlines()[0]}). Start all of them with torchrun, with the same "
+            "MASTER_ADDR and a free MASTER_PORT."
+        ) from None
+    atexit.register(leave_process_group)
     suppress_output(is_master())  # as MMF does where it starts the group itself
     warnings.filterwarnings("ignore", message="Distributed is already initialized")
+
+
+def leave_process_group() -> None:
+    """End the group and its threads, if there is one.
+
+    A thread of gloo that lets go of a Python object while the interpreter ends is ended in the
+    middle of C++, which aborts the process. The model holds the group, too: hence the collection.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        gc.collect()
+
+
+def on_first_rank(work: Callable[[], T]) -> T:
+    """Call ``work`` on the first rank only, and return its result, or raise its error, on all.
+
+    Whatever one rank writes or decides and the others rely on goes through here: when it returns,
+    it is done on the first rank, for all.
+
+    Args:
+        work: what it returns must be small, and is pickled. Its InputError is raised everywhere.
+    """
+    if get_world_size() == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    if is_master():
+        try:
+            outcome[0] = work()
+        except InputError as error:
+            outcome[1] = str(error)
+    torch.distributed.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise InputError(outcome[1])
+    return outcome[0]
+
+
+def on_every_rank(work: Callable[[], T]) -> T:
+    """Call ``work`` on every rank and return each one's result; an InputError of one ends all."""
+    if get_world_size() == 1:
+        return work()
+    result, problem = None, None
+    try:
+        result = work()
+    except InputError as error:
+        problem = f"Rank {get_rank()}: {error}"
+    problems = [None] * get_world_size()
+    torch.distributed.all_gather_object(problems, problem)
+    if found := next(filter(None, problems), None):
+        raise InputError(found)
+    return result
+
+
+def lost_rank(error: BaseException) -> InputError | None:
+    """What to say for an error of gloo or NCCL: another rank is gone or late. None for others."""
+    if not torch.distributed.is_initialized() or not isinstance(error, RuntimeError):
+        return None
+    if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+        return None
+    return InputError(
+        f"Rank {get_rank()} lost another rank, which ended or did not answer for "
+        f"{LONGEST_WAIT // 60} minutes: its own message says why "
+        f"({str(error).splitlines()[0][:200]}). checkpoint.resume=true goes on from the last "
+        "checkpoint."
+    )
 
 
 def print_input_error(error: InputError) -> None:
@@ -86,8 +172,13 @@ def spawn(
 def _run_rank(index: int, fn: Callable[..., None], *args: Any) -> None:
     try:
         fn(index, *args)
-    except InputError as error:
-        print_input_error(error)
+    except (InputError, RuntimeError) as error:
+        told = error if isinstance(error, InputError) else lost_rank(error)
+        if told is None:
+            raise
+        print_input_error(told)
         sys.exit(1)
     except KeyboardInterrupt:  # torch would take it for success
         sys.exit(128 + signal.SIGINT)
+    finally:
+        leave_process_group()

@@ -1,5 +1,6 @@
 """A whole split through the model: figures for validation, probabilities for the submission."""
 
+import functools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.mmf_plugin.patches import unknown
 from mmf_hm_concat.training.precision import autocast
 
@@ -72,7 +74,11 @@ def evaluate(
         fields = _run(model, dataset, data_loader, metrics, precision, device)
         report = SampleList(fields)
         report.dataset_name, report.dataset_type = dataset.dataset_name, loader.dataset_type
-        figures = _figures(model, report, metrics, log) if "targets" in report else {}
+        figures: dict[str, float] = {}
+        if "targets" in report:
+            # Early stopping follows them on every rank: another kind of CPU may round otherwise.
+            compute = functools.partial(_figures, model, report, metrics, log)
+            figures = on_first_rank(compute)
         reports.append(SplitReport(dataset, Report(report, {}), figures))
     model.train(training)
     return reports

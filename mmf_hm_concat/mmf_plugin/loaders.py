@@ -10,7 +10,6 @@ from mmf.utils.distributed import get_rank, get_world_size
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader, Dataset
 
-from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.training.batch_samplers import (
     EVALUATION_BATCH,
@@ -29,10 +28,10 @@ class RepeatableLoader(MultiDatasetLoader):
     more than two data sets too early.
     """
 
-    def start_epoch(self, epoch: int, skip: int) -> int:
+    def start_epoch(self, epoch: int, skip: int) -> list[int]:
         """Make the next iteration that of ``epoch`` (from 1), without its first ``skip`` batches.
 
-        Returns how many batches that leaves.
+        Returns how many memes each batch that is left has, over all ranks.
         """
         for sampler in self.samplers:
             sampler.epoch, sampler.skip = epoch, 0
@@ -41,7 +40,8 @@ class RepeatableLoader(MultiDatasetLoader):
         for index, sampler in enumerate(self.samplers):
             sampler.skip = order[:skip].count(index)
         self.order = order[skip:]
-        return len(self.order)
+        sizes = [iter(sampler.sizes()) for sampler in self.samplers]
+        return [next(sizes[index]) for index in self.order]
 
     def __iter__(self) -> Iterator[Any]:
         if self.num_datasets == 1:
@@ -80,11 +80,7 @@ def _data_loader(
     dataset: Dataset, config: DictConfig, split: str, device: torch.device
 ) -> DataLoader:
     training, rank, ranks = config.training, get_rank(), get_world_size()
-    if whole_number("training.batch_size", training.batch_size, 1) < ranks:
-        raise InputError(
-            f"training.batch_size is {training.batch_size}, less than the {ranks} processes that "
-            "share a batch. Make it at least as large."
-        )
+    whole_number("training.batch_size", training.batch_size, 1)
     if split == "train":
         batches = TrainBatchSampler(
             len(dataset), training.batch_size, training.seed or 0, rank, ranks

@@ -19,4 +19,11 @@ class WeightedCrossEntropy(nn.Module):
         weights = registry.get(f"{sample_list.dataset_name}_class_weights", no_warning=True)
         if weights is not None:
             weights = torch.tensor(weights, device=scores.device)
-        return nn.functional.cross_entropy(scores, sample_list.targets, weight=weights)
+        if weights is None:
+            return nn.functional.cross_entropy(scores, sample_list.targets)
+        # Not torch's weighted mean, which divides by the sum of a batch's weights: the parts of a
+        # batch that several ranks have must add up to the whole. The weights' mean is 1.
+        losses = nn.functional.cross_entropy(
+            scores, sample_list.targets, weight=weights, reduction="none"
+        )
+        return losses.mean()

@@ -40,7 +40,12 @@ from mmf.utils.configuration import Configuration, load_yaml
 from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin.distributed import join_process_group, print_input_error, spawn
+from mmf_hm_concat.mmf_plugin.distributed import (
+    join_process_group,
+    lost_rank,
+    print_input_error,
+    spawn,
+)
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 
 # Nodes whose keys a user invents: parameters handed to a class by name.
@@ -239,8 +244,9 @@ def print_input_errors() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        if issubclass(kind, InputError):
-            print_input_error(error)
+        told = error if issubclass(kind, InputError) else lost_rank(error)
+        if told is not None:
+            print_input_error(told)
         else:
             previous(kind, error, trace)
 

@@ -5,7 +5,6 @@ them meme by meme: it asks for all sentence vectors at once, and for the setting
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from mmf.common.registry import registry
 from mmf.datasets.processors.processors import BaseProcessor
 from mmf.utils.configuration import get_mmf_cache_dir, get_mmf_env
-from mmf.utils.distributed import is_master, synchronize
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchvision.transforms import v2
@@ -29,6 +27,7 @@ from mmf_hm_concat.encoders.fasttext_model import (
 )
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import normalize, read_rgb, resize
+from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.utils.files import atomic_write
@@ -99,9 +98,8 @@ class FastTextSentenceVector(BaseProcessor):
                 self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
             else:
                 self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
-            if is_master():
-                _carry(self.text_model.path, Path(get_mmf_env(key="save_dir")) / TEXT_MODEL)
-            synchronize()
+            carried = Path(get_mmf_env(key="save_dir")) / TEXT_MODEL
+            on_first_rank(lambda: _carry(self.text_model.path, carried))
         if first:
             registry.register("text_statistics", mean_and_std(self.vectors(texts)))
 
@@ -156,11 +154,15 @@ def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
 
 
 def _carry(source: str | Path, target: Path) -> None:
-    with atomic_write(target) as temporary:
-        try:
-            os.link(source, temporary)  # costs neither time nor space on the same disk
-        except OSError:
+    """Copy the text model into the run's folder. No link: what damages one must leave the other."""
+    try:
+        with atomic_write(target) as temporary:
             shutil.copyfile(source, temporary)
+    except OSError as error:
+        raise InputError(
+            f"{target}: the text model cannot be copied there ({error}). Free some space, or use "
+            "another env.save_dir."
+        ) from None
 
 
 @registry.register_processor("resnet_image")

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmf.common.registry import registry
-from mmf.utils.distributed import get_rank, get_world_size, is_master, synchronize
+from mmf.utils.distributed import get_rank, get_world_size, is_master
 from omegaconf import DictConfig, OmegaConf
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin.distributed import on_every_rank, on_first_rank
 from mmf_hm_concat.training import checkpoints, random_state
 from mmf_hm_concat.utils.files import atomic_write, remove_leftovers
 
@@ -49,7 +50,7 @@ def find_checkpoint(config: DictConfig, save_dir: Path) -> Path | None:
 
 def load_for_prediction(trainer: "ConcatTrainer", path: Path) -> None:
     """Fill the model from a checkpoint, and refuse one that belongs to another text model."""
-    state, path = _load_or_fall_back(trainer, path)
+    state, path = _load_on_all_ranks(trainer, path)
     _check_text_model(state, path)
     _compare_settings(trainer, state, path)
     checkpoints.load_weights(trainer.model, state["model"], path)
@@ -71,24 +72,10 @@ def start_run(trainer: "ConcatTrainer") -> None:
     settings = trainer.config.checkpoint
     path = trainer.start
     own = path is not None and trainer.save_dir.resolve() in path.resolve().parents
-    if is_master():
-        remove_leftovers(trainer.save_dir, "*.ckpt")
-    if not own:
-        moved = checkpoints.set_aside(trainer.save_dir) if is_master() else []
-        if moved:
-            trainer.log(
-                f"{trainer.save_dir} holds an earlier run: its {', '.join(moved)} moved to "
-                f"{trainer.save_dir / checkpoints.PREVIOUS}. (To go on with it instead: "
-                "checkpoint.resume=true.)",
-                "warning",
-            )
-        synchronize()
+    on_first_rank(lambda: _clear_folder(trainer, own))
     if path is None:
         return
-    state, found = _load_or_fall_back(trainer, path)
-    if own and found != path and path.name == checkpoints.CURRENT and is_master():
-        checkpoints.copy_checkpoint(found, path)  # in the place of the torn one
-    path = found
+    state, path = _load_on_all_ranks(trainer, path, mend=own)
     if settings.resume_pretrained and settings.pretrained_state_mapping:
         _load_mapped(trainer, state["model"], settings.pretrained_state_mapping)
         return
@@ -108,19 +95,50 @@ def start_run(trainer: "ConcatTrainer") -> None:
         trainer.current_epoch = state["current_epoch"]
         trainer.num_updates = state["num_updates"]
         trainer.done_batches = state["done_batches"]
-        trainer.epoch_loss = state["epoch_loss"].to(trainer.device)
+        # It is the sum over the ranks of then: one of now takes it.
+        trainer.epoch_loss = state["epoch_loss"].to(trainer.device) * is_master()
         trainer.epoch_memes = state["epoch_memes"]
         trainer.early_stop.load_state_dict(state["early_stop"])
         trainer.best_figures = state.get("best_figures", {})
         states = state["random"]
         if len(states) == get_world_size():
             random_state.restore(states[get_rank()])
-    if is_master():
-        _set_stale_best_aside(trainer)
-    synchronize()
-    if not (trainer.save_dir / checkpoints.BEST).is_file():
+    if not on_first_rank(lambda: _has_own_best(trainer)):
         trainer.early_stop.forget_best()  # or nothing might ever be better and saved as best
     trainer.log(f"Resuming {path}: epoch {trainer.current_epoch}, update {trainer.num_updates}.")
+
+
+def _clear_folder(trainer: "ConcatTrainer", own: bool) -> None:
+    """Remove what a kill has left; set aside an earlier run's checkpoints, unless it goes on."""
+    remove_leftovers(trainer.save_dir, "*.ckpt")
+    if not own and (moved := checkpoints.set_aside(trainer.save_dir)):
+        trainer.log(
+            f"{trainer.save_dir} holds an earlier run: its {', '.join(moved)} moved to "
+            f"{trainer.save_dir / checkpoints.PREVIOUS}. (To go on with it instead: "
+            "checkpoint.resume=true.)",
+            "warning",
+        )
+
+
+def _load_on_all_ranks(
+    trainer: "ConcatTrainer", path: Path, mend: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """The same checkpoint on every rank, the one that the first rank finds whole, and its path.
+
+    Args:
+        mend: put it in the place of a torn current one.
+    """
+    state = None
+
+    def find() -> Path:
+        nonlocal state
+        state, found = _load_or_fall_back(trainer, path)
+        if mend and found != path and path.name == checkpoints.CURRENT:
+            checkpoints.copy_checkpoint(found, path)
+        return found
+
+    found = on_first_rank(find)
+    return on_every_rank(lambda: state or checkpoints.load_checkpoint(found)), found
 
 
 def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, Any], Path]:
@@ -137,19 +155,20 @@ def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, 
         return checkpoints.load_checkpoint(other), other
 
 
-def _set_stale_best_aside(trainer: "ConcatTrainer") -> None:
-    """A best.ckpt that is torn, or that somebody put there from another run, is not this run's."""
+def _has_own_best(trainer: "ConcatTrainer") -> bool:
+    """Whether best.ckpt is there, whole and this run's; another one is set aside."""
     best = trainer.save_dir / checkpoints.BEST
     if not best.is_file():
-        return
+        return False
     try:
         if checkpoints.load_checkpoint(best).get("run") == trainer.run:
-            return
+            return True
         problem = f"{best} is of another run."
     except InputError as error:
         problem = str(error)
     checkpoints.set_aside(trainer.save_dir, (checkpoints.BEST,))
     trainer.log(f"{problem} Moved to {trainer.save_dir / checkpoints.PREVIOUS}.", "warning")
+    return False
 
 
 def _compare_settings(trainer: "ConcatTrainer", state: dict[str, Any], path: Path) -> None:
@@ -196,8 +215,13 @@ def settings_of_run(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
 
 def save_config(trainer: "ConcatTrainer") -> None:
     """Write the run's settings beside its checkpoints."""
-    with atomic_write(trainer.save_dir / checkpoints.CONFIG) as temporary:
-        OmegaConf.save(OmegaConf.create(settings_of_run(trainer.config, resolve=False)), temporary)
+    path = trainer.save_dir / checkpoints.CONFIG
+    config = OmegaConf.create(settings_of_run(trainer.config, resolve=False))
+    try:
+        with atomic_write(path) as temporary:
+            OmegaConf.save(config, temporary)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error}). Free some space.") from None
 
 
 def _load_mapped(trainer: "ConcatTrainer", state: dict[str, Any], mapping: DictConfig) -> None:
@@ -229,6 +253,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
     if get_world_size() > 1:
         states = [None] * get_world_size()
         torch.distributed.all_gather_object(states, random_state.capture())
+    epoch_loss = trainer.epoch_loss_of_all_ranks().cpu()
     if not is_master():
         return
     stop = trainer.early_stop
@@ -242,7 +267,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
             "current_epoch": trainer.current_epoch,
             "num_updates": trainer.num_updates,
             "done_batches": trainer.done_batches,
-            "epoch_loss": trainer.epoch_loss.cpu(),
+            "epoch_loss": epoch_loss,
             "epoch_memes": trainer.epoch_memes,
             "early_stop": stop.state_dict(),
             "best_update": stop.best_update,

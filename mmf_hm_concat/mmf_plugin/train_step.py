@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from mmf.common.report import Report
+from mmf.utils.distributed import get_rank, get_world_size
 from torch import Tensor, nn
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.training.batch_samplers import share
 from mmf_hm_concat.training.precision import autocast
 
 
@@ -35,31 +37,34 @@ class TrainStep:
         self.precision, self.device, self.max_norm = precision, device, max_norm
         self._unchecked: tuple[Tensor, list[Any], int] | None = None
 
-    def update(self, group: list[Any], number: int) -> Tensor:
+    def update(self, group: list[Any], sizes: list[int], number: int) -> Tensor:
         """Change the weights once.
 
         Args:
-            group: SampleLists on the device.
+            group: this rank's parts of the batches, SampleLists on the device.
+            sizes: how many memes each of the batches has, over all ranks.
             number: of this update, for the message about a loss that is not finite.
 
         Returns:
-            The sum of the loss over the memes of ``group``, a float scalar on the device.
+            The sum of the loss over this rank's memes, a float scalar on the device.
 
         Raises:
             InputError: the loss is not finite. On a GPU one update late, so as not to wait for it.
         """
-        sizes = [batch.get_batch_size() for batch in group]
+        rank, ranks = get_rank(), get_world_size()
         total = torch.zeros((), device=self.device)
         for batch, size in zip(group, sizes, strict=True):
+            own = len(range(size)[share(size, rank, ranks)])  # 0: the row it has does not count
             last = batch is group[-1]
             accumulate = getattr(self.network, "no_sync", contextlib.nullcontext)
             with contextlib.nullcontext() if last else accumulate():
                 with autocast(self.precision, self.device):
                     report = Report(batch, self.network(batch))
                 loss = sum(each.mean() for each in report.losses.values())
-                # Every meme of the effective batch weighs the same, in a short last batch, too.
-                self.scaler.scale(loss * (size / sum(sizes))).backward()
-            total += loss.detach() * size
+                # Every meme of the effective batch weighs the same, in a short last batch and in
+                # a small share, too. DistributedDataParallel divides the gradients by the ranks.
+                self.scaler.scale(loss * (own * ranks / sum(sizes))).backward()
+            total += loss.detach() * own
         if self.max_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)

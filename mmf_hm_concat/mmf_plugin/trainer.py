@@ -20,12 +20,15 @@ from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import get_rank, get_world_size, is_master
-from omegaconf import open_dict
+from mmf.utils.env import set_seed
+from omegaconf import open_dict, read_write
+from torch import Tensor
 from tqdm import tqdm
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin import resume
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
+from mmf_hm_concat.mmf_plugin.distributed import on_every_rank, on_first_rank
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, evaluate
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
@@ -61,12 +64,22 @@ class ConcatTrainer(BaseTrainer):
         for dataset in self.config.datasets.split(","):
             for processor in ("text_processor", "image_processor"):
                 registry.unregister(f"{dataset}_{processor}")
+        self._agree_on_seed()
         super().load()
+
+    def _agree_on_seed(self) -> None:
+        """Take the first rank's seed: with `training.seed: -1` MMF draws one in each process."""
+        training = self.config.training
+        seed = on_first_rank(lambda: training.seed)
+        if seed != training.seed:
+            with read_write(training):
+                training.seed = set_seed(seed)
+            registry.register("seed", seed)
 
     def _set_device(self) -> None:
         self.save_dir = Path(get_mmf_env(key="save_dir"))
         self.predicting = bool(self.config.evaluation.predict)
-        self.start = resume.find_checkpoint(self.config, self.save_dir)
+        self.start = on_first_rank(lambda: resume.find_checkpoint(self.config, self.save_dir))
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
         use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
         self.device = torch.device("cuda", self.local_rank) if use_cuda else torch.device("cpu")
@@ -147,8 +160,7 @@ class ConcatTrainer(BaseTrainer):
             return
         self.progress = Progress(self.config, self.save_dir, self.log)
         resume.start_run(self)
-        if is_master():
-            resume.save_config(self)
+        on_first_rank(lambda: resume.save_config(self))
 
     def parallelize_model(self) -> None:
         training, several = self.config.training, get_world_size() > 1
@@ -175,7 +187,7 @@ class ConcatTrainer(BaseTrainer):
         self.max_updates = training.max_updates or math.inf
         if math.inf == self.max_epochs == self.max_updates:
             raise InputError("training.max_epochs and training.max_updates are both null: set one.")
-        self.updater = TrainStep(
+        self.train_step = TrainStep(
             self.network,
             self.optimizer,
             self.scaler,
@@ -189,7 +201,8 @@ class ConcatTrainer(BaseTrainer):
         ):
             while self._goes_on():
                 self._train_epoch()
-        if not (self.save_dir / checkpoints.BEST).is_file():
+        # The first rank has now written everything: before, the others must not look.
+        if not on_first_rank((self.save_dir / checkpoints.BEST).is_file):
             raise InputError(
                 f"Nothing was trained, and there is no {self.save_dir / checkpoints.BEST}: raise "
                 "training.max_epochs or training.max_updates."
@@ -215,11 +228,11 @@ class ConcatTrainer(BaseTrainer):
             self.current_epoch += 1
             self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
             registry.register("current_epoch", self.current_epoch)
-        batches_left = loader.start_epoch(self.current_epoch, self.done_batches)
+        sizes = loader.start_epoch(self.current_epoch, self.done_batches)
         self.model.train()
         clock = time.monotonic()
         bar = tqdm(
-            total=self.done_batches + batches_left,
+            total=self.done_batches + len(sizes),
             initial=self.done_batches,
             desc=f"epoch {self.current_epoch}",
             unit="batch",
@@ -230,12 +243,11 @@ class ConcatTrainer(BaseTrainer):
         memes_before = self.epoch_memes
         group: list[Any] = []
         with bar:
-            for batch in loader:
+            for done, batch in enumerate(loader, 1):
                 group.append(self.dataset_loader.prepare_batch(batch))
-                batches_left -= 1
-                if len(group) < frequency and batches_left:
+                if len(group) < frequency and done < len(sizes):
                     continue
-                self._update(group)
+                self._update(group, sizes[done - len(group) : done])
                 self.checkpoint_writer.check()
                 bar.update(len(group))
                 self.done_batches += len(group)
@@ -246,7 +258,7 @@ class ConcatTrainer(BaseTrainer):
                 if interval and self.num_updates % interval == 0:
                     resume.save(self, checkpoints.CURRENT)
                 self.signal.leave_if_received(self._save_now)
-        self.updater.check()
+        self.train_step.check()
         speed = (self.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
         self.done_batches = 0
         self._end_epoch(speed)
@@ -256,10 +268,10 @@ class ConcatTrainer(BaseTrainer):
         resume.save(self, checkpoints.CURRENT)
         self.checkpoint_writer.wait()
 
-    def _update(self, group: list[Any]) -> None:
+    def _update(self, group: list[Any], sizes: list[int]) -> None:
         self.num_updates += 1
-        self.epoch_loss += self.updater.update(group, self.num_updates)
-        self.epoch_memes += sum(batch.get_batch_size() for batch in group) * get_world_size()
+        self.epoch_loss += self.train_step.update(group, sizes, self.num_updates)
+        self.epoch_memes += sum(sizes)
         registry.register("num_updates", self.num_updates)
 
     def _end_epoch(self, speed: float) -> None:
@@ -282,7 +294,7 @@ class ConcatTrainer(BaseTrainer):
             self.best_figures = figures
         resume.save(self, *[checkpoints.BEST] * is_best, checkpoints.CURRENT)
         resume.keep_last(self)
-        loss = float(self.epoch_loss) / max(self.epoch_memes / get_world_size(), 1)
+        loss = float(self.epoch_loss_of_all_ranks()) / max(self.epoch_memes, 1)
         self.progress.end_epoch(
             self.current_epoch,
             self.num_updates,
@@ -293,6 +305,13 @@ class ConcatTrainer(BaseTrainer):
             speed=speed,
             is_best=is_best,
         )
+
+    def epoch_loss_of_all_ranks(self) -> Tensor:
+        """The sum of the loss over the epoch's memes so far, a float scalar."""
+        total = self.epoch_loss.clone()
+        if get_world_size() > 1:
+            torch.distributed.all_reduce(total)
+        return total
 
     # ---- after training, and without it ----
 
@@ -312,7 +331,7 @@ class ConcatTrainer(BaseTrainer):
             self._log_figures("val", self.best_figures)
             if wanted:
                 path = self.save_dir / checkpoints.BEST
-                state = checkpoints.load_checkpoint(path)
+                state = on_every_rank(lambda: checkpoints.load_checkpoint(path))
                 checkpoints.load_weights(self.model, state["model"], path)
         for split in wanted:
             for each in self._evaluate(split):

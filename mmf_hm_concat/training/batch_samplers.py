@@ -11,9 +11,10 @@ EVALUATION_BATCH = {"cpu": 8, "cuda": 128}
 class TrainBatchSampler:
     """Batches of row numbers of one epoch, for `DataLoader(batch_sampler=...)`.
 
-    The order of epoch e depends on ``seed`` and e alone. Every rank gets an equal part of each
-    batch, so that the effective batch is the same whatever their number; what is left over of an
-    epoch's last batch (fewer rows than ranks) is left out of that epoch.
+    The order of epoch e depends on ``seed`` and e alone. Every rank gets its `share` of each
+    batch, so that the effective batch is the same whatever their number. A rank whose share is
+    empty (fewer rows than ranks) reads the batch's first row, which the train step counts as
+    nothing: it must still compute, because the ranks exchange gradients together.
 
     Args:
         rows: number of memes.
@@ -32,14 +33,26 @@ class TrainBatchSampler:
         order = torch.randperm(self.rows, generator=generator).tolist()
         for start in range(self.skip * self.batch_size, self.rows, self.batch_size):
             batch = order[start : start + self.batch_size]
-            share = len(batch) // self.ranks
-            if share:
-                yield batch[self.rank * share : (self.rank + 1) * share]
+            yield batch[share(len(batch), self.rank, self.ranks)] or batch[:1]
+
+    def sizes(self) -> list[int]:
+        """How many rows each batch left in this epoch has, over all ranks."""
+        starts = range(self.skip * self.batch_size, self.rows, self.batch_size)
+        return [min(self.batch_size, self.rows - start) for start in starts]
 
     def __len__(self) -> int:
         """Batches left in this epoch."""
-        full, rest = divmod(self.rows, self.batch_size)
-        return full + (rest >= self.ranks) - self.skip
+        return len(self.sizes())
+
+
+def share(rows: int, rank: int, ranks: int) -> slice:
+    """Which of a batch's rows a rank gets: equal parts, but for one more for the first ranks.
+
+    The first rank, whose batch norm statistics count, always has a row.
+    """
+    part, rest = divmod(rows, ranks)
+    start = rank * part + min(rank, rest)
+    return slice(start, start + part + (rank < rest))
 
 
 class EvalBatchSampler:

@@ -65,12 +65,13 @@ def test_a_file_anywhere_with_ids_of_both_kinds(predict, trained, sample, tmp_pa
 
 
 def test_threshold_and_form_of_the_ids(predict, sample, tmp_path):
-    options = ["evaluation.threshold=0.9", "evaluation.id_format=padded"]
+    middle = pd.read_csv(predict("dev")[0]).proba.median()  # which CPU trained decides where it is
+    options = [f"evaluation.threshold={middle}", "evaluation.id_format=padded"]
     path, log = predict("dev", *options, "evaluation.metrics=['macro_f1']")
     memes = lines_of(sample / "dev.jsonl")
     table = pd.read_csv(path, dtype={"id": str})
     assert table.id.tolist() == [f"{int(meme['id']):05}" for meme in memes]
-    assert (table.label == (table.proba >= 0.9)).all() and (table.proba.between(0.5, 0.9)).any()
+    assert (table.label == (table.proba >= middle)).all() and 0 < table.label.mean() < 1
     assert f"accuracy {(table.label == [meme['label'] for meme in memes]).mean():.4f}" in log
     report = pd.read_csv(next(tmp_path.rglob("reports/*.csv")))
     assert report.label.tolist() == table.label.tolist()

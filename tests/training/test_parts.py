@@ -13,20 +13,28 @@ from hypothesis import strategies as st
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.training import checkpoints, random_state
-from mmf_hm_concat.training.batch_samplers import EvalBatchSampler, TrainBatchSampler, dataset_order
+from mmf_hm_concat.training.batch_samplers import (
+    EvalBatchSampler,
+    TrainBatchSampler,
+    dataset_order,
+    share,
+)
 from mmf_hm_concat.training.early_stopping import EarlyStopping
 from mmf_hm_concat.training.precision import choose_precision
 
 
-@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4))
-def test_training_batches_cover_each_row_once_and_share_evenly(rows, batch_size, ranks):
-    batch_size = max(batch_size, ranks)
-    shares = [list(TrainBatchSampler(rows, batch_size, 1, r, ranks)) for r in range(ranks)]
-    assert len({len(share) for share in shares}) == 1
-    assert all(len({len(share[i]) for share in shares}) == 1 for i in range(len(shares[0])))
-    seen = [row for share in shares for batch in share for row in batch]
-    assert len(seen) == len(set(seen)) and len(seen) > rows - ranks * (rows // batch_size + 1)
-    assert len(TrainBatchSampler(rows, batch_size, 1, 0, ranks)) == len(shares[0])
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 6))
+def test_ranks_share_every_batch_and_each_row_counts_once(rows, batch_size, ranks):
+    whole = list(TrainBatchSampler(rows, batch_size, seed=1))
+    shares = [list(TrainBatchSampler(rows, batch_size, 1, rank, ranks)) for rank in range(ranks)]
+    assert {len(each) for each in shares} == {len(whole)}
+    sizes = TrainBatchSampler(rows, batch_size, 1, ranks - 1, ranks).sizes()
+    assert sizes == [len(batch) for batch in whole] and sum(sizes) == rows
+    for batch, *parts in zip(whole, *shares, strict=True):
+        counted = [batch[share(len(batch), rank, ranks)] for rank in range(ranks)]
+        assert [row for part in counted for row in part] == batch
+        assert parts == [part or batch[:1] for part in counted]
+        assert counted[0] and len(counted[0]) - len(counted[-1]) <= 1
 
 
 def test_the_effective_batch_is_the_same_whatever_the_ranks():
