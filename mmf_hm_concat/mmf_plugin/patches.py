@@ -259,6 +259,6 @@ def install() -> None:
         Configuration._build_dataset_config = build_dataset_config
         Configuration._merge_with_dotlist = merge_with_dotlist
         Configuration._decode_value = decode_value
-        torch.multiprocessing.spawn = spawn
+        torch.multiprocessing.spawn = spawn  # type: ignore[assignment]
         print_input_errors()
     join_process_group()
