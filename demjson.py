@@ -2,17 +2,25 @@
 
 MMF imports ``demjson`` before it does anything, and that package (2.2.4) cannot be built
 with any setuptools since 58. This module stands in its place, so it also is the first code
-of ours to run in ``mmf_run`` and ``mmf_predict``. MMF's main branch needs none of it.
+of ours to run in ``mmf_run`` and ``mmf_predict``, and the place for what must come before MMF
+loads a plug-in. MMF's main branch needs none of it.
 """
 
 import collections
 import collections.abc
+import importlib.util
 import os
 import sys
 import warnings
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 # MMF's `--config_override` calls demjson.decode; demjson3 has the same interface.
 from demjson3 import decode, encode  # noqa: F401
+from omegaconf import DictConfig, OmegaConf
 
 # MMF's logger asks for collections.Mapping, which Python 3.10 moved to collections.abc.
 collections.Mapping = collections.abc.Mapping
@@ -38,3 +46,47 @@ for message in (
     r"No type for scheduler specified",  # MMF asks, although lr_scheduler is off
 ):
     warnings.filterwarnings("ignore", message=message)
+
+
+def option(key: str) -> Any:
+    """The command line's last ``key=value`` or ``key value``, read as MMF reads it."""
+    given = None
+    for argument, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        name, has_equal, value = argument.partition("=")
+        if name == key:
+            given = value if has_equal else following
+    return yaml.safe_load(given or "")
+
+
+def load(path: Path) -> DictConfig:
+    """A YAML with what it includes, as MMF's `load_yaml` puts them together."""
+    mmf = Path(importlib.util.find_spec("mmf").submodule_search_locations[0])
+    config, included = OmegaConf.load(str(path)), OmegaConf.create()
+    for name in config.pop("includes", []):
+        file = mmf / name if (mmf / name).exists() else path.parent / name
+        included = OmegaConf.merge(included, load(file))
+    return OmegaConf.merge(included, config)
+
+
+def is_ours(user_dir: str) -> bool:
+    """Whether what MMF would import for this `env.user_dir` is the package beside this file."""
+    folder, name = os.path.split(os.path.abspath(user_dir))  # noqa: PTH100
+    found = PathFinder.find_spec(name, [folder])
+    if found is None:
+        return user_dir == OURS.name  # installed, not in the current folder
+    return found.origin is not None and Path(found.origin).resolve() == OURS / "__init__.py"
+
+
+# A run's folder is moved and shared, and MMF runs the code that a config names as user_dir.
+OURS = Path(__file__).resolve().with_name("mmf_hm_concat")
+config = option("config")
+if config and not option("env.user_dir"):
+    config = Path(str(config)).absolute()
+    if config.is_file() and any(config.parent.glob("*.ckpt")):
+        user_dir = (load(config).get("env") or {}).get("user_dir")
+        if user_dir and not is_ours(str(user_dir)):
+            sys.exit(
+                f"error: {config} lies beside a checkpoint, and its env.user_dir, {user_dir!r}, "
+                f"is not this plug-in ({OURS}): MMF would run the code in it. If you trust that "
+                f"code, add env.user_dir={user_dir} to the command; else env.user_dir={OURS}."
+            )

@@ -31,8 +31,10 @@ REPEATS = 3
 
 def open_loader(folder: Path, memes: int, workers: int | str):
     """The training loader of a run on the release in ``folder``."""
+    from mmf_hm_concat.mmf_plugin import install
     from mmf_hm_concat.mmf_plugin.loaders import build_loader
 
+    install()
     options = [
         f"config={PROJECTS / 'concat' / 'defaults.yaml'}",
         f"dataset_config.hm_competition.data_dir={folder}",

@@ -27,6 +27,7 @@ from reference import Memes, train
 from torch import nn
 
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.mmf_plugin import install
 from mmf_hm_concat.models.build import build_network
 from mmf_hm_concat.training.precision import autocast, choose_precision
 from mmf_hm_concat.utils.parallel import num_cores
@@ -40,6 +41,7 @@ BATCH, FREQUENCY, WORKERS = 32, 2, 16  # our defaults; the tutorial's number of 
 
 def mmf_training(folder: Path, cache: str, network: str, epochs: int) -> float:
     """Memes a second within the epochs, by the log of a whole `mmf_run`."""
+    install()
     output, run = io.StringIO(), Path(tempfile.mkdtemp(dir=folder))
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         mmf_run(

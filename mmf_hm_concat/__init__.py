@@ -1,41 +1,22 @@
 """Mid-level concat fusion for Hateful Memes: a plug-in of MMF, and a classifier without it.
 
-Importing this package beside MMF registers its builder, processors, model, trainer and
-scheduler: MMF does so itself for `env.user_dir: mmf_hm_concat`. Without MMF the import stays
-light, so that `MemeClassifier` and the `hm_concat` command start in seconds.
+MMF imports this package for `env.user_dir: mmf_hm_concat`, and only then are our parts registered
+with it and its patches installed. Imported by itself the package does nothing, and is light, so
+that `MemeClassifier` and the `hm_concat` command start in seconds. A program that imports this
+package before MMF, and then runs MMF, calls `mmf_hm_concat.mmf_plugin.install()` itself.
 """
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mmf_hm_concat.errors import InputError
 
-class _RegisterAfterMMF(importlib.abc.MetaPathFinder):
-    """Register our parts as soon as somebody imports MMF after us."""
+if TYPE_CHECKING:
+    from mmf_hm_concat.inference.classifier import MemeClassifier
 
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != "mmf":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("mmf")
-        if spec is None:
-            return None
-        load_mmf = spec.loader.exec_module
-
-        def load_mmf_then_register(module: Any) -> None:
-            load_mmf(module)
-            importlib.import_module("mmf_hm_concat.mmf_plugin")
-
-        spec.loader.exec_module = load_mmf_then_register
-        return spec
-
-
-if "mmf" in sys.modules:
-    importlib.import_module("mmf_hm_concat.mmf_plugin")
-else:
-    sys.meta_path.insert(0, _RegisterAfterMMF())
+__all__ = ["InputError", "MemeClassifier", "__version__"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
@@ -44,3 +25,7 @@ def __getattr__(name: str) -> Any:
 
         return MemeClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "mmf" in sys.modules:  # it is MMF that imports us
+    importlib.import_module("mmf_hm_concat.mmf_plugin").install()

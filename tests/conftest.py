@@ -78,6 +78,10 @@ def mmf(cache, sample):
     """MMF in this process: `mmf(save_dir, "key=value", ..., predict=False)`."""
     from mmf_cli.run import run as mmf_run
 
+    from mmf_hm_concat.mmf_plugin import install
+
+    install()  # the package is imported already, so MMF does not load it
+
     def run(save_dir, *options, predict=False, project="concat/sample"):
         os.chdir(ROOT)
         options = [

@@ -1,7 +1,8 @@
 """Everything of MMF 1.0.0rc10 that this plug-in replaces at run time, and why.
 
 MMF's files stay as published; these are functions wrapped in memory, methods of `Configuration`
-unless said otherwise. What a wrapped function did before it still does.
+unless said otherwise. What a wrapped function did before it still does. Importing this module
+changes nothing: `install` does, which is called when MMF loads the plug-in.
 
 ===============================  ==================================================================
 `_build_model_config`            reads `model=` from the command line only; now the YAML's, too;
@@ -253,10 +254,17 @@ def print_input_errors() -> None:
     sys.excepthook = hook
 
 
-Configuration._build_model_config = build_model_config
-Configuration._build_dataset_config = build_dataset_config
-Configuration._merge_with_dotlist = merge_with_dotlist
-Configuration._decode_value = decode_value
-torch.multiprocessing.spawn = spawn
-print_input_errors()
-join_process_group()
+def install() -> None:
+    """Put the patches listed above in place; once more changes nothing.
+
+    Raises:
+        InputError: under `torchrun`, what `join_process_group` refuses.
+    """
+    if Configuration._decode_value is not decode_value:
+        Configuration._build_model_config = build_model_config
+        Configuration._build_dataset_config = build_dataset_config
+        Configuration._merge_with_dotlist = merge_with_dotlist
+        Configuration._decode_value = decode_value
+        torch.multiprocessing.spawn = spawn  # type: ignore[assignment]
+        print_input_errors()
+    join_process_group()

@@ -9,7 +9,8 @@ import torch
 
 def capture() -> dict[str, Any]:
     """States of Python's, NumPy's and torch's generators (every CUDA device's, too)."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = numpy_state
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),

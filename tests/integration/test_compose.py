@@ -77,6 +77,10 @@ def run(cache):
     """`run(project, save_dir, "key=value", ...)` trains, `predict=True` predicts."""
     from mmf_cli.run import run as mmf_run
 
+    from mmf_hm_concat.mmf_plugin import install
+
+    install()
+
     def start(project, save_dir, *options, predict=False):
         os.chdir(ROOT)
         path = project if isinstance(project, Path) else f"projects/{project}.yaml"
@@ -146,6 +150,9 @@ def test_a_yaml_and_the_trainer_of_mmf_run_on_our_data_set(cache, few, bert, tmp
     from mmf.common.registry import registry
     from mmf_cli.run import run as mmf_run
 
+    from mmf_hm_concat.mmf_plugin import install
+
+    install()
     # Unlike ours, MMF's trainer goes on with what an earlier run in this process registered.
     for key in ("memes", "text_processor", "image_processor"):
         registry.unregister(f"hm_competition_{key}")

@@ -1,0 +1,1 @@
+"""Dataset files to one validated table a split: layout, archives, annotations, sampling."""
