@@ -1,5 +1,7 @@
 """Where a run starts from, and what it saves: the trainer's side of the checkpoints."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +51,7 @@ def find_checkpoint(config: DictConfig, save_dir: Path) -> Path | None:
 
 def load_for_prediction(trainer: "ConcatTrainer", path: Path) -> None:
     """Fill the model from a checkpoint, and refuse one that belongs to another text model."""
-    state, path = _load_or_fall_back(trainer, path)
+    state, path = load_or_fall_back(path, trainer.log)
     _check_text_model(state, path)
     _compare_settings(trainer, state, path)
     checkpoints.load_weights(trainer.model, state["model"], path)
@@ -85,7 +87,7 @@ def start_run(trainer: "ConcatTrainer") -> None:
         synchronize()
     if path is None:
         return
-    state, found = _load_or_fall_back(trainer, path)
+    state, found = load_or_fall_back(path, trainer.log)
     if own and found != path and path.name == checkpoints.CURRENT and is_master():
         checkpoints.copy_checkpoint(found, path)  # in the place of the torn one
     path = found
@@ -123,7 +125,7 @@ def start_run(trainer: "ConcatTrainer") -> None:
     trainer.log(f"Resuming {path}: epoch {trainer.current_epoch}, update {trainer.num_updates}.")
 
 
-def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, Any], Path]:
+def load_or_fall_back(path: Path, log: Callable[[str, str], None]) -> tuple[dict[str, Any], Path]:
     """A checkpoint and its path. A torn current one gives way to the best, or the best to it."""
     other = path.with_name(
         checkpoints.BEST if path.name == checkpoints.CURRENT else checkpoints.CURRENT
@@ -133,7 +135,7 @@ def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, 
     except InputError as error:
         if path.name not in (checkpoints.BEST, checkpoints.CURRENT) or not other.is_file():
             raise
-        trainer.log(f"{error} Going back to {other}.", "warning")
+        log(f"{error} Going back to {other}.", "warning")
         return checkpoints.load_checkpoint(other), other
 
 
@@ -232,6 +234,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
     if not is_master():
         return
     stop = trainer.early_stop
+    preprocessing = getattr(trainer.model, "preprocessing", None)  # MMF's models have none
     trainer.checkpoint_writer.save(
         {
             "format_version": checkpoints.FORMAT_VERSION,
@@ -251,6 +254,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
             "random": states,
             "run": trainer.run,
             "text_model": registry.get("text_model_checksum", no_warning=True),
+            "image_preprocessing": preprocessing and asdict(preprocessing),
             "config": settings_of_run(trainer.config),
         },
         *(trainer.save_dir / name for name in names),
