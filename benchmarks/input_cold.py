@@ -15,8 +15,8 @@ from _memes import machine, make_memes
 from reference import BATCH, Memes, epoch
 
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.images.cache import ImageCache
-from mmf_hm_concat.images.decode import normalize
 
 REPEATS = 5
 
@@ -27,7 +27,7 @@ def first_epoch(paths: list[str], texts: list[str], text_model, cache_dir: Path)
     images = ImageCache(paths, 224, cache_dir)
     seen = 0
     for rows in torch.randperm(len(paths)).split(BATCH):
-        seen += len(normalize(images.batch(rows.tolist()))) + 0 * len(vectors[rows])
+        seen += len(IMAGENET.normalize(images.batch(rows.tolist()))) + 0 * len(vectors[rows])
     return seen
 
 

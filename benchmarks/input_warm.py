@@ -16,8 +16,8 @@ from _memes import machine, make_memes
 from reference import BATCH, Memes, epoch
 
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.images.cache import ImageCache
-from mmf_hm_concat.images.decode import normalize
 
 REPEATS = 3
 
@@ -48,7 +48,7 @@ def main() -> None:
         work = {
             "as the tutorial": lambda: epoch(memes),
             "uint8 batches": lambda: later_epoch(images, vectors, lambda batch: batch),
-            "and normalised here": lambda: later_epoch(images, vectors, normalize),
+            "and normalised here": lambda: later_epoch(images, vectors, IMAGENET.normalize),
             "opening the cache": lambda: len(ImageCache(paths, 224, folder / "cache")),
         }
         times: dict[str, list[float]] = {who: [] for who in work}

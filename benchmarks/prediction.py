@@ -23,20 +23,15 @@ from reference import Memes, predict
 from torch import nn
 
 from mmf_hm_concat.encoders.fasttext_model import TextModel, fit_text_model
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
+from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
+from mmf_hm_concat.encoders.torchvision_networks import TorchvisionEncoder
 from mmf_hm_concat.images.cache import ImageCache
-from mmf_hm_concat.images.decode import normalize
-from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.models.network import LanguageAndVisionConcat
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
 from mmf_hm_concat.training.precision import autocast, choose_precision
 
 CPU = torch.device("cpu")
-SETTINGS = {
-    "language": {"in_features": 150, "out_features": 300},
-    "vision": {"name": "resnet18", "weights": "none", "out_features": 300, "freeze": "none"},
-    "standardize_text": False,
-    "fusion_features": 256,
-    "dropout": 0.1,
-}
 
 
 def predict_here(
@@ -54,7 +49,7 @@ def predict_here(
     scores = []
     with torch.inference_mode(), autocast(precision, CPU):
         for rows in batches:
-            scores.append(network(vectors[rows], normalize(images.batch(rows))))
+            scores.append(network(vectors[rows], IMAGENET.normalize(images.batch(rows))))
     return torch.softmax(torch.cat(scores)[: len(paths)].double(), dim=1)[:, 1]
 
 
@@ -63,7 +58,11 @@ def main() -> None:
     repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     precision, why = choose_precision("auto", CPU)
     torch.manual_seed(0)
-    plain = build_network(SETTINGS).eval()
+    text, image = (
+        SentenceVectorEncoder(150, 300, False),
+        TorchvisionEncoder("resnet18", "none", 300),
+    )
+    plain = LanguageAndVisionConcat(2, text, image, 300, 300, 256, 0.1).eval()
     network = copy.deepcopy(plain).to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -27,8 +27,10 @@ from reference import Memes, train
 from torch import nn
 
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
+from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
+from mmf_hm_concat.encoders.torchvision_networks import TorchvisionEncoder
 from mmf_hm_concat.mmf_plugin import install
-from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.models.network import LanguageAndVisionConcat
 from mmf_hm_concat.training.precision import autocast, choose_precision
 from mmf_hm_concat.utils.parallel import num_cores
 
@@ -101,14 +103,17 @@ def main() -> None:
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         few = min(count, TUTORIAL_MEMES)
         memes = Memes(paths[:few], texts[:few], str(text_model.path))
-        settings = {
-            "language": {"in_features": 150, "out_features": 300},
-            "vision": {"name": name, "weights": "none", "freeze": "none", "out_features": 300},
-            **{"standardize_text": True, "fusion_features": 256, "dropout": 0.1},
-        }
-        ours = build_network(settings).to(device, memory_format=torch.channels_last)
+
+        def network() -> nn.Module:
+            text, image = (
+                SentenceVectorEncoder(150, 300, True),
+                TorchvisionEncoder(name, "none", 300),
+            )
+            return LanguageAndVisionConcat(2, text, image, 300, 300, 256, 0.1).to(device)
+
+        ours = network().to(memory_format=torch.channels_last)
         full = count // BATCH * BATCH * epochs
-        theirs = build_network(settings).to(device)
+        theirs = network()
         for k in range(ROUNDS + 1):
             measure("tutorial", few, lambda: train(memes, labels[:few], theirs, WORKERS))
             measure(

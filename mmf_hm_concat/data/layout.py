@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.locks import waiting_lock

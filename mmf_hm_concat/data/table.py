@@ -27,9 +27,9 @@ from types import MappingProxyType
 import pandas as pd
 
 from mmf_hm_concat.data.annotations import MISSING, Problem, field_checks, read_objects, shortened
+from mmf_hm_concat.data.layout import Release
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import sha256
-from mmf_hm_concat.data.layout import Release
 
 logger = logging.getLogger("mmf_hm_concat")
 

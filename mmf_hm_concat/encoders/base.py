@@ -1,13 +1,21 @@
-"""What all encoders share: what of them is trained; and how a foreign one joins the fusion."""
+"""What all encoders share: what of them is trained; and how a foreign one joins the fusion.
+
+A text encoder has, besides `forward`, ``read(batch)``: it takes from a batch what `forward` wants,
+and refuses a batch without it. An image encoder has ``preprocessing``
+(`encoders.image_preprocessing`).
+"""
 
 from collections.abc import Mapping
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
+# What MMF's tokenizers call the tensors that a transformer takes, in the order it takes them.
+OF_TOKENIZER = ("input_ids", "input_mask", "segment_ids")
 
 
 class Encoder(nn.Module):
@@ -92,6 +100,9 @@ class ProjectedEncoder(Encoder):
             network gives.
     """
 
+    # MMF's image encoders are torchvision's networks.
+    preprocessing: ImagePreprocessing = IMAGENET
+
     def __init__(
         self,
         branch: str,
@@ -110,6 +121,12 @@ class ProjectedEncoder(Encoder):
         super().__init__(branch, network, [projection], freeze)
         self.projection = projection
 
+    def read(self, batch: Mapping[str, Any]) -> Any:
+        """What a text encoder takes: a tokenizer's tensors, (B, T) each, else ``text``."""
+        if OF_TOKENIZER[0] in batch:
+            return tuple(batch[name] for name in OF_TOKENIZER)
+        return batch.get("text")
+
     def forward(self, given: Tensor | tuple[Tensor, ...]) -> Tensor:
         given = given if isinstance(given, tuple) else (given,)
         features = self.network(*given)
@@ -124,14 +141,3 @@ class ProjectedEncoder(Encoder):
                 f"{features.shape[1]}, or change mmf_encoder.params."
             )
         return self.projection(features.to(self.projection.weight.dtype))
-
-
-class InFloat32(nn.Sequential):
-    """Layers that automatic mixed precision leaves in float32: few products, fine differences."""
-
-    def forward(self, given: Tensor) -> Tensor:
-        device = given.device.type
-        if not torch.is_autocast_enabled(device):
-            return super().forward(given)
-        with torch.autocast(device, enabled=False):
-            return super().forward(given)

@@ -9,10 +9,11 @@ from torch import nn
 from torchvision import models
 
 from mmf_hm_concat.encoders.base import Encoder
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 
 
-class VisionEncoder(Encoder):
+class TorchvisionEncoder(Encoder):
     """A torchvision classification network whose head gives ``out_features`` numbers.
 
     Args:
@@ -49,6 +50,21 @@ class VisionEncoder(Encoder):
         # The last module with parameters of its own is the head, in every network of torchvision.
         head = [m for m in network.modules() if list(m.parameters(recurse=False))][-1:]
         super().__init__("vision", network, head, freeze)
+        self.preprocessing = self.preprocessing_of(name, weights)
+
+    @classmethod
+    def preprocessing_of(cls, name: str, weights: str | None) -> ImagePreprocessing:
+        """What torchvision says of published ``weights``; ImageNet's for a file's and random ones.
+
+        Neither downloads nor reads anything. Names that do not exist are left to the constructor.
+        """
+        known = models.get_model_weights(name) if name in models.list_models(models) else {}
+        if str(weights) not in getattr(known, "__members__", ()):
+            return IMAGENET
+        published = known[str(weights)].transforms()
+        return ImagePreprocessing(
+            tuple(published.mean), tuple(published.std), published.interpolation.value
+        )
 
     def forward(self, image_B3HW: torch.Tensor) -> torch.Tensor:
         features = self.network(image_B3HW)

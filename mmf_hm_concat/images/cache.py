@@ -33,6 +33,7 @@ class ImageCache:
             splits and runs; None decodes at every access, to the same tensors. Either way, every
             image is known to be readable, and its cached copy to be whole, before this returns.
         on_bad_image: "error", or "blank": a grey image stands in, and `bad` says for which.
+        interpolation: of the resize, see `images.decode.resize`.
 
     Attributes:
         bad: path -> what is wrong with it, for the images replaced by a grey one.
@@ -51,10 +52,11 @@ class ImageCache:
         size: int,
         cache_dir: Path | None,
         on_bad_image: str = "error",
+        interpolation: str = "bilinear",
     ):
         if on_bad_image not in ("error", "blank"):
             raise InputError(f"on_bad_image: {on_bad_image!r} is neither error nor blank.")
-        self.size = size
+        self.size, self.interpolation = size, interpolation
         self._paths = [str(Path(path).absolute()) for path in paths]
         distinct = list(dict.fromkeys(self._paths))
         self._file: BinaryIO | None = None
@@ -64,7 +66,7 @@ class ImageCache:
             why = parallel_map(why_unreadable, distinct, "checking images")
             self.bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
         else:
-            self._store = ImageStore(Path(cache_dir).absolute(), size)
+            self._store = ImageStore(Path(cache_dir).absolute(), size, interpolation)
             rows, self.bad = self._store.rows_of(distinct)
             self._rows = np.array([rows.get(path, -1) for path in self._paths], np.int64)
         self._report_bad(on_bad_image)
@@ -91,7 +93,7 @@ class ImageCache:
             pixels[:] = BLANK
             return
         if self._store is None:
-            pixels[:] = resize(read_rgb(path), self.size)
+            pixels[:] = resize(read_rgb(path), self.size, self.interpolation)
             return
         try:
             # Held here: another thread may open it too and take its place, which would close it.

@@ -3,6 +3,7 @@
 import stat
 import struct
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,6 @@ from mmf_hm_concat.errors import InputError
 
 if TYPE_CHECKING:  # the command-line tools decode without waiting for torch
     from torch import Tensor
-
-# Of the images that torchvision's weights were trained on (pytorch.org/vision: models).
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # Decoders that we let see a stranger's bytes; a file is told by its content, not by its name.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
@@ -186,24 +183,30 @@ def _damaged(name: str | Path, error: Exception) -> InputError:
     return InputError(f"{name}: damaged or cut short ({reason}). Get it again.")
 
 
-def resize(image: Image.Image, size: int) -> np.ndarray:
-    """Resize without cropping to uint8 of shape (size, size, 3), bilinear with antialiasing.
+def resize(image: Image.Image, size: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Resize without cropping to uint8 of shape (size, size, 3), with antialiasing.
 
     Bit for bit what torchvision's ``Resize((size, size))`` makes of the same Pillow image.
+
+    Args:
+        interpolation: a name of `PIL.Image.Resampling` in lower case.
     """
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(image.resize((size, size), Image.Resampling[interpolation.upper()]))
 
 
-def normalize(images_B3HW: "Tensor") -> "Tensor":
-    """Scale uint8 (B, 3, H, W) to float32 of ImageNet's mean 0 and deviation 1, on its device.
+def normalize(images_B3HW: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":
+    """Scale uint8 (B, 3, H, W) to [0, 1], then to ``mean`` 0 and ``std`` 1; float32, same device.
 
     On the CPU, bit for bit torchvision's ``ToTensor`` and ``Normalize``. The result is channels
     last in memory; no copy is made of a batch that already is.
+
+    Args:
+        mean, std: of each channel, red first.
     """
     pixels_BHWC = images_B3HW.permute(0, 2, 3, 1).contiguous()
     # Whole lines at once: three numbers at a time are several times slower on a CPU.
     lines_BHL = pixels_BHWC.flatten(2).float().div_(255)
     width = pixels_BHWC.shape[2]
-    mean_L = lines_BHL.new_tensor(IMAGENET_MEAN).repeat(width)
-    lines_BHL.sub_(mean_L).div_(lines_BHL.new_tensor(IMAGENET_STD).repeat(width))
+    mean_L = lines_BHL.new_tensor(mean).repeat(width)
+    lines_BHL.sub_(mean_L).div_(lines_BHL.new_tensor(std).repeat(width))
     return lines_BHL.view(pixels_BHWC.shape).permute(0, 3, 1, 2)

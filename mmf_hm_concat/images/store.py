@@ -1,10 +1,10 @@
 """Decoded images on disk, for `ImageCache`: shared, resumable, and checked.
 
-A cache folder holds one store per size and decoder, a folder of two files: `pixels.bin`, rows of
-size * size * 3 bytes, and `index.txt`, one line per image file seen: its path and stat, the
-SHA-256 of its content, and the row with the row's CRC-32. Rows go by content, so splits, samples,
-runs and moved folders share them. Both files are only appended to: a kill costs the image being
-written. Each line and each row has a checksum: what is damaged is made again. Nothing is removed;
+A cache folder holds one store per size, decoder and interpolation, a folder of two files:
+`pixels.bin`, rows of size * size * 3 bytes, and `index.txt`, one line per image file seen: its path
+and stat, the SHA-256 of its content, and the row with the row's CRC-32. Rows go by content, so
+splits, samples, runs and moved folders share them. Both files are only appended to: a kill costs
+the image being written. Each line and each row has a checksum: what is damaged is made again. Nothing is removed;
 deleting the folder between two runs is safe.
 """
 
@@ -45,8 +45,11 @@ class Line(NamedTuple):
 class ImageStore:
     """The store of (size, size) images in ``cache_dir``; nothing is written before `rows_of`."""
 
-    def __init__(self, cache_dir: Path, size: int):
-        self.folder = cache_dir / f"images-{size}px-v{DECODE_VERSION}-pillow{PIL.__version__}"
+    def __init__(self, cache_dir: Path, size: int, interpolation: str = "bilinear"):
+        name = f"images-{size}px-v{DECODE_VERSION}-pillow{PIL.__version__}"
+        if interpolation != "bilinear":
+            name += f"-{interpolation}"
+        self.folder, self.interpolation = cache_dir / name, interpolation
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.txt"
         self.size, self.row_bytes = size, size * size * 3
 
@@ -141,7 +144,7 @@ class ImageStore:
                     line = by_content.get(content)
                     if line and self._is_whole(file.fileno(), line):
                         return content, None  # the image was moved or touched, or is a copy
-                    return content, resize(decode(data, path), self.size)
+                    return content, resize(decode(data, path), self.size, self.interpolation)
                 except InputError as error:
                     return error
 

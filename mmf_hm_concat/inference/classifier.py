@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
+from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.images.decode import normalize, read_rgb, resize
+from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.models.build import build_network
-from mmf_hm_concat.models.fusion import LanguageAndVisionConcat
+from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
 from mmf_hm_concat.training.precision import autocast, choose_precision
@@ -75,7 +76,7 @@ class Member:
 
     def __init__(
         self,
-        network: LanguageAndVisionConcat,
+        network: FusionNetwork,
         text_model: TextModel | None,
         image_size: int,
         precision: str,
@@ -110,9 +111,11 @@ class Member:
     def _pixels(self, images: Sequence[ImageSource], size: int) -> torch.Tensor | None:
         if self.network.vision_module is None:
             return None
-        pixels = [torch.from_numpy(resize(read_rgb(image), self.image_size)) for image in images]
+        preprocessing = self.network.vision_module.preprocessing
+        resized = [preprocessing.resize(read_rgb(image), self.image_size) for image in images]
+        pixels = [torch.from_numpy(image) for image in resized]
         pixels += pixels[-1:] * (size - len(pixels))
-        return normalize(torch.stack(pixels).permute(0, 3, 1, 2).to(self.device))
+        return preprocessing.normalize(torch.stack(pixels).permute(0, 3, 1, 2).to(self.device))
 
 
 @contextlib.contextmanager
@@ -148,6 +151,8 @@ def load_member(path: Path) -> Member:
             checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL, state["text_model"]
         )
     if settings["vision"]:
+        # Its weights were not asked for, so only the checkpoint knows what they want.
+        network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")

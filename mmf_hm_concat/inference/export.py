@@ -5,7 +5,8 @@ Inputs, N memes at a time, each only if the model has that branch:
 - ``text``: float32 (N, L), the sentence vectors of the run's `text_model.bin` as fastText's
   `get_sentence_vector` gives them; scaling them is part of the model.
 - ``image``: uint8 (N, 3, S, S), RGB, the whole image resized to S x S pixels
-  (`mmf_hm_concat.images.decode`: `read_rgb`, then `resize`); normalising them is part of the model.
+  (`mmf_hm_concat.images.decode`: `read_rgb`, then `resize` with the interpolation that the image
+  encoder wants, mostly bilinear); normalising them is part of the model.
 
 Output ``proba``: float32 (N,), P(hateful), as the network computes it in float32.
 """
@@ -19,9 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.images.decode import normalize
 from mmf_hm_concat.inference.classifier import load_member
-from mmf_hm_concat.models.fusion import LanguageAndVisionConcat
+from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.utils.files import atomic_write
 
 NEEDED = ("onnx", "onnxscript")
@@ -30,13 +30,14 @@ NEEDED = ("onnx", "onnxscript")
 class _Probabilities(nn.Module):
     """Inputs and output as the module's docstring has them."""
 
-    def __init__(self, network: LanguageAndVisionConcat):
+    def __init__(self, network: FusionNetwork):
         super().__init__()
         self.network = network
 
     def forward(self, text: Tensor | None = None, image: Tensor | None = None) -> Tensor:
-        pixels = None if image is None else normalize(image)
-        return torch.softmax(self.network(text, pixels), dim=1)[:, 1]
+        if image is not None:
+            image = self.network.vision_module.preprocessing.normalize(image)
+        return torch.softmax(self.network(text, image), dim=1)[:, 1]
 
 
 def export(run: str | Path, out: Path) -> str:

@@ -25,9 +25,13 @@ from mmf_hm_concat.data.sampling import class_weights, sample_training
 from mmf_hm_concat.data.table import drop_duplicates, read_release
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
-from mmf_hm_concat.images.decode import normalize, read_rgb
+from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.patches import CONFIGS, unknown
-from mmf_hm_concat.mmf_plugin.processors import FastTextSentenceVector, ResNetImage
+from mmf_hm_concat.mmf_plugin.processors import (
+    FastTextSentenceVector,
+    ResNetImage,
+    image_preprocessing,
+)
 
 NAME = "hm_competition"
 DATA_DIR = "data/hateful_memes"  # the default in configs/datasets/hm_competition.yaml
@@ -169,6 +173,7 @@ class HMCompetitionDataset(BaseDataset):
                 processor.size,
                 Path(self.config.cache_dir) if self.config.image_cache not in OFF else None,
                 self.config.on_bad_image,
+                image_preprocessing().interpolation,
             )
 
     @property
@@ -223,7 +228,7 @@ class HMCompetitionDataset(BaseDataset):
         if "image" in batch and batch.image.dtype == torch.uint8:
             if self.augment is not None:
                 batch.image = torch.stack([self.augment(image) for image in batch.image])
-            batch.image = normalize(batch.image)
+            batch.image = image_preprocessing().normalize(batch.image)
         return batch
 
     def format_for_prediction(self, report: Any) -> list[dict[str, Any]]:

@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.base import Encoder
+from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
+from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.patches import CONFIGS
-from mmf_hm_concat.models.build import build_network
-
-# What MMF's tokenizers call the tensors that a transformer takes, in the order it takes them.
-OF_TOKENIZER = ("input_ids", "input_mask", "segment_ids")
+from mmf_hm_concat.mmf_plugin.processors import image_preprocessing
+from mmf_hm_concat.models import build as network_builder
 
 
 @registry.register_model("concat_vl")
@@ -29,6 +29,11 @@ class ConcatVL(BaseModel):
     def config_path(cls) -> str:
         return str(CONFIGS / "models" / "concat_vl.yaml")
 
+    @classmethod
+    def image_preprocessing(cls, config: DictConfig) -> ImagePreprocessing:
+        """What the image encoder in ``config`` wants; see `processors.image_preprocessing`."""
+        return network_builder.image_preprocessing(OmegaConf.to_container(config, resolve=True))
+
     def build(self) -> None:
         """Build the network; raises InputError when keys, weights or dimensions do not fit."""
         config = OmegaConf.to_container(self.config, resolve=True)
@@ -40,26 +45,19 @@ class ConcatVL(BaseModel):
             vision["weights"] = "none"
             if vision["mmf_encoder"] and "pretrained" in vision["mmf_encoder"].get("params", {}):
                 vision["mmf_encoder"]["params"]["pretrained"] = False
-        self.network = build_network(config, _mmf_encoders(config))
-        self.has_text_encoder = bool(config["language"] and config["language"]["mmf_encoder"])
+        self.network = network_builder.build_network(config, _mmf_encoders(config))
+        if vision:
+            # Weights that a checkpoint brings want what they were trained with.
+            self.network.vision_module.preprocessing = image_preprocessing()
+        language = self.network.language_module
         statistics = registry.get("text_statistics", no_warning=True)
-        standardizes = (
-            config["standardize_text"] and config["language"] and not self.has_text_encoder
-        )
-        if standardizes and statistics:
-            mean, std = statistics
-            self._check_text(len(mean))
-            standardize = self.network.language_module[0]
-            standardize.set_statistics(torch.from_numpy(mean), torch.from_numpy(std))
+        if isinstance(language, SentenceVectorEncoder) and statistics:
+            language.set_statistics(*map(torch.from_numpy, statistics))
 
-    def _check_text(self, given: int) -> None:
-        wanted = self.config.language.in_features
-        if given != wanted:
-            raise InputError(
-                f"The text processor gives sentence vectors of {given} numbers, the model "
-                f"expects {wanted}. Make processors.text_processor.params.dim (or the "
-                "model_file) and model_config.concat_vl.language.in_features the same."
-            )
+    @property
+    def preprocessing(self) -> ImagePreprocessing | None:
+        """What the image encoder wants; None without one. A checkpoint keeps it."""
+        return getattr(self.network.vision_module, "preprocessing", None)
 
     def get_optimizer_parameters(self, config: DictConfig) -> list[dict[str, Any]]:
         """Two groups: the pretrained networks at their own learning rate, and all the rest."""
@@ -85,19 +83,8 @@ class ConcatVL(BaseModel):
         A text encoder of MMF reads ``input_ids``, ``input_mask`` and ``segment_ids`` (B, T) where
         the text processor gives them.
         """
-        text, image = sample_list.get("text"), sample_list.get("image")
-        if self.has_text_encoder and "input_ids" in sample_list:
-            text = tuple(sample_list[name] for name in OF_TOKENIZER)
-        elif self.network.language_module is not None:
-            if not isinstance(text, Tensor):
-                raise InputError(
-                    "The model reads sentence vectors, but the data set gives "
-                    f"{'no text' if text is None else 'words'}. Use the text processor "
-                    "fasttext_sentence_vector, a model_config.concat_vl.language.mmf_encoder that "
-                    "reads what yours gives, or model_config.concat_vl.language=null."
-                )
-            if not self.has_text_encoder:
-                self._check_text(text.shape[-1])
+        language, image = self.network.language_module, sample_list.get("image")
+        text = None if language is None else language.read(sample_list)
         if image is None and self.network.vision_module is not None:
             raise InputError(
                 "The model reads images, but the data set gives none. Set its "

@@ -25,9 +25,11 @@ from mmf_hm_concat.encoders.fasttext_model import (
     load_text_model,
     mean_and_std,
 )
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.images.decode import normalize, read_rgb, resize
+from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
+from mmf_hm_concat.mmf_plugin.resume import find_checkpoint, load_or_fall_back
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.utils.files import atomic_write
@@ -43,6 +45,37 @@ def run_folder() -> Path:
     """The folder of the checkpoint that this run starts from, else the one it saves into."""
     resume_file = registry.get("config").checkpoint.resume_file
     return folder_of_run(Path(resume_file)) if resume_file else Path(get_mmf_env(key="save_dir"))
+
+
+def image_preprocessing() -> ImagePreprocessing:
+    """How the model of this run wants its images.
+
+    As the checkpoint has it that the run starts from, else as the model's class says in
+    ``image_preprocessing(config)``. A class that does not say it is one of MMF's, whose image
+    encoders are all made for ImageNet's. Found out once a run.
+    """
+    config = registry.get("config")
+    run, known = registry.get("image_preprocessing", no_warning=True) or (None, None)
+    if run is not config:  # the registry outlives a run
+        known = _image_preprocessing(config)
+        registry.register("image_preprocessing", (config, known))
+    return known
+
+
+def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
+    model = registry.get_model_class(config.model)
+    if not hasattr(model, "image_preprocessing"):
+        return IMAGENET
+    takes_parts = config.checkpoint.resume_pretrained and config.checkpoint.pretrained_state_mapping
+    if config.training.trainer == "concat_trainer" and not takes_parts:
+        path = find_checkpoint(config, Path(get_mmf_env(key="save_dir")))
+        if path is not None:
+            state, _ = load_or_fall_back(path, log=lambda *message: None)  # the trainer reports it
+            if state.get("image_preprocessing"):
+                return ImagePreprocessing(**state["image_preprocessing"])
+    own = config.model_config[config.model]
+    own = config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
+    return model.image_preprocessing(own)
 
 
 @registry.register_processor("fasttext_sentence_vector")
@@ -167,7 +200,7 @@ def _carry(source: str | Path, target: Path) -> None:
 
 @registry.register_processor("resnet_image")
 class ResNetImage(BaseProcessor):
-    """An image -> float32 (3, size, size): the benchmark's resize and ImageNet normalisation.
+    """An image -> float32 (3, size, size), resized and normalised as the run's model wants it.
 
     Takes a PIL image, or {"image": PIL image} and then gives {"image": tensor}.
 
@@ -185,14 +218,15 @@ class ResNetImage(BaseProcessor):
         self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
         steps = [_transform(**step) for step in params["augment"]]
         self.augment = v2.Compose(steps) if steps else None
+        self.preprocessing = image_preprocessing()
 
     def __call__(
         self, image: Image.Image | Mapping[str, Image.Image], *args: Any, **kw: Any
     ) -> Any:
         if isinstance(image, Mapping):
             return {"image": self(image["image"])}
-        pixels = torch.from_numpy(resize(read_rgb(image), self.size)).permute(2, 0, 1)
-        return normalize(pixels[None])[0]
+        pixels = torch.from_numpy(self.preprocessing.resize(read_rgb(image), self.size))
+        return self.preprocessing.normalize(pixels.permute(2, 0, 1)[None])[0]
 
 
 def _transform(type: str, params: Mapping[str, Any] | None = None) -> v2.Transform:

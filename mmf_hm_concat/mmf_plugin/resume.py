@@ -1,5 +1,7 @@
 """Where a run starts from, and what it saves: the trainer's side of the checkpoints."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +134,7 @@ def _load_on_all_ranks(
 
     def find() -> Path:
         nonlocal state
-        state, found = _load_or_fall_back(trainer, path)
+        state, found = load_or_fall_back(path, trainer.log)
         if mend and found != path and path.name == checkpoints.CURRENT:
             checkpoints.copy_checkpoint(found, path)
         return found
@@ -141,7 +143,7 @@ def _load_on_all_ranks(
     return on_every_rank(lambda: state or checkpoints.load_checkpoint(found)), found
 
 
-def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, Any], Path]:
+def load_or_fall_back(path: Path, log: Callable[[str, str], None]) -> tuple[dict[str, Any], Path]:
     """A checkpoint and its path. A torn current one gives way to the best, or the best to it."""
     other = path.with_name(
         checkpoints.BEST if path.name == checkpoints.CURRENT else checkpoints.CURRENT
@@ -151,7 +153,7 @@ def _load_or_fall_back(trainer: "ConcatTrainer", path: Path) -> tuple[dict[str, 
     except InputError as error:
         if path.name not in (checkpoints.BEST, checkpoints.CURRENT) or not other.is_file():
             raise
-        trainer.log(f"{error} Going back to {other}.", "warning")
+        log(f"{error} Going back to {other}.", "warning")
         return checkpoints.load_checkpoint(other), other
 
 
@@ -257,6 +259,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
     if not is_master():
         return
     stop = trainer.early_stop
+    preprocessing = getattr(trainer.model, "preprocessing", None)  # MMF's models have none
     trainer.checkpoint_writer.save(
         {
             "format_version": checkpoints.FORMAT_VERSION,
@@ -276,6 +279,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
             "random": states,
             "run": trainer.run,
             "text_model": registry.get("text_model_checksum", no_warning=True),
+            "image_preprocessing": preprocessing and asdict(preprocessing),
             "config": settings_of_run(trainer.config),
         },
         *(trainer.save_dir / name for name in names),

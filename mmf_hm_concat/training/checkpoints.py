@@ -2,19 +2,22 @@
 
 A checkpoint is a dict of tensors and plain Python values, saved with `torch.save`. Keys: "model"
 (state dict), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
-the text model, or None), and what the trainer needs to resume.
+the text model, or None), "image_preprocessing" (the fields of the `ImagePreprocessing` that the
+image encoder was trained with, or None), and what the trainer needs to resume.
 """
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write
 
@@ -134,9 +137,39 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
     """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
-    if state.get("format_version", 1) < 2 and "early_stop" in state:
+    if state.get("format_version", 1) >= 2:
+        return state
+    if "early_stop" in state:
         state["early_stop"]["num_bad_epochs"] = state["early_stop"].pop("waited")
+    state["image_preprocessing"] = asdict(IMAGENET)  # of all networks, whatever their weights want
+    config = state.get("config", {})
+    if config.get("model") == "concat_vl":
+        for old, new in _RENAMED_IN_2.items():
+            for key in [key for key in state["model"] if key.startswith(old)]:
+                state["model"][key.replace(old, new, 1)] = state["model"].pop(key)
+        model = config["model_config"]["concat_vl"]
+        for keys, defaults in (
+            (model, _NEW_IN_2),
+            (model.get("language"), {"encoder": "sentence_vector"}),
+            (model.get("vision"), {"encoder": "torchvision"}),
+        ):
+            if keys:
+                keys.update({**defaults, **keys})
     return state
+
+
+_RENAMED_IN_2 = {
+    "network.fusion.": "network.head.hidden.0.",
+    "network.classifier.": "network.head.classifier.",
+}
+# Keys of model_config.concat_vl that 1 did not have, with what it did.
+_NEW_IN_2 = {
+    "fusion": "concat",
+    "head_layers": 1,
+    "num_classes": 2,
+    "projection_dropout": 0.0,
+    "fusion_dropout": 0.0,
+}
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmf_hm_concat.data import layout as release_module
-from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.data.layout import DEFAULT_SPLITS, open_release
+from mmf_hm_concat.errors import InputError
 
 PHASE_1 = ("train", "dev", "test")
 PHASE_2 = ("train", "dev_seen", "dev_unseen", "test_seen", "test_unseen")

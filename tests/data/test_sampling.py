@@ -5,8 +5,8 @@ import logging
 import pandas as pd
 import pytest
 
-from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.data.sampling import class_weights, describe_counts, sample_training
+from mmf_hm_concat.errors import InputError
 
 
 def table_of(hateful, benign):

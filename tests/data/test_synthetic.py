@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mmf_hm_concat.cli import main
+from mmf_hm_concat.data.synthetic import WORDS, make_sample
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.reports.contact_sheet import contact_sheet
-from mmf_hm_concat.data.synthetic import WORDS, make_sample
 
 SPLITS = ("train", "dev", "test")
 CHEERFUL = set(" ".join(WORDS["cheerful"].values()).split())

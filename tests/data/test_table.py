@@ -7,9 +7,9 @@ import os
 import pandas as pd
 import pytest
 
-from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.data.table import drop_duplicates, read_memes, read_release
 from mmf_hm_concat.data.layout import Release
+from mmf_hm_concat.data.table import drop_duplicates, read_memes, read_release
+from mmf_hm_concat.errors import InputError
 
 
 def meme(number, **changes):

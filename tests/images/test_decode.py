@@ -12,8 +12,6 @@ from PIL import Image, ImageFile
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     MAX_PIXELS,
     decode,
     normalize,
@@ -180,18 +178,29 @@ def test_resize_is_torchvisions(size):
     assert (resize(image, 224).shape, resize(image, 224).dtype) == ((224, 224, 3), np.uint8)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_each_interpolation_is_torchvisions(interpolation):
+    from torchvision import transforms
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
+    mode = transforms.InterpolationMode(interpolation)
+    expected = np.asarray(transforms.Resize((32, 32), mode)(image))
+    assert (resize(image, 32, interpolation) == expected).all()
+
+
 def test_normalize_is_torchvisions_bit_for_bit():
     import torch
     from torchvision import transforms
 
-    steps = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    numbers = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    steps = [transforms.ToTensor(), transforms.Normalize(*numbers)]
     pixels_BHWC = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     expected = torch.stack([transforms.Compose(steps)(pixels) for pixels in pixels_BHWC])
     given = torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2)
-    found = normalize(given)
+    found = normalize(given, *numbers)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
-    assert torch.equal(normalize(given.contiguous()), expected)
+    assert torch.equal(normalize(given.contiguous(), *numbers), expected)
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -64,7 +64,7 @@ def test_several_runs_give_their_mean(run, memes, written, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run, other)
     state = checkpoints.load_checkpoint(other / checkpoints.BEST)
-    state["model"]["network.classifier.bias"] += torch.tensor([1.0, -1.0])
+    state["model"]["network.head.classifier.bias"] += torch.tensor([1.0, -1.0])
     checkpoints.save_checkpoint(state, other / checkpoints.BEST)
     path, text = memes.path[0], memes.text[0]
     alone = MemeClassifier.load(other)(path, text)

@@ -15,9 +15,9 @@ from conftest import ROOT
 from mmf.common.registry import registry
 from mmf.models.base_model import BaseModel
 
+from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import BLANK
-from mmf_hm_concat.images.decode import normalize
 
 pytestmark = pytest.mark.slow
 
@@ -196,7 +196,7 @@ def test_bad_pictures_stop_the_run_before_it_trains_or_are_grey(probe, sample, t
     with pytest.raises(InputError, match=r"2 of \d+ images[\s\S]*on_bad_image: blank"):
         probe(*every)
     assert not Probe.seen
-    grey = normalize(torch.full((1, 3, SIZE, SIZE), BLANK, dtype=torch.uint8))[0]
+    grey = IMAGENET.normalize(torch.full((1, 3, SIZE, SIZE), BLANK, dtype=torch.uint8))[0]
     for cache in ("auto", "off"):
         seen = probe(*every, f"{HM}.on_bad_image=blank", f"{HM}.image_cache={cache}")
         assert "2 of" in (output := capsys.readouterr().out) and memes[0]["img"] in output

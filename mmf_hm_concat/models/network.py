@@ -1,0 +1,126 @@
+"""The network: an encoder for each modality, a fusion, a head; and the benchmark's own.
+
+Shapes: B memes, D numbers in a feature, C classes.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mmf_hm_concat.models.fusions import Concat
+
+
+class FusionNetwork(nn.Module):
+    """Encode each modality, fuse the features, classify.
+
+    Args:
+        language_module: whatever a text encoder takes, a tensor or a tuple of them -> float
+            (B, D); or None for an image-only model.
+        vision_module: (B, 3, H, W) float -> float (B, D); or None for a text-only model.
+        fusion: the features, language first -> float (B, D'); see `models.fusions`.
+        head: (B, D') -> logits (B, C).
+        projection_dropout: probability of dropping a number of a feature before the fusion.
+    """
+
+    def __init__(
+        self,
+        language_module: nn.Module | None,
+        vision_module: nn.Module | None,
+        fusion: nn.Module,
+        head: nn.Module,
+        projection_dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.language_module = language_module
+        self.vision_module = vision_module
+        self.projection_dropout = nn.Dropout(projection_dropout)
+        self.fusion = fusion
+        self.head = head
+
+    def forward(
+        self, text: Tensor | tuple[Tensor, ...] | None, image_B3HW: Tensor | None
+    ) -> Tensor:
+        """Logits, float (B, C), for the softmax inside cross-entropy; the absent may be None."""
+        features = []
+        if self.language_module is not None:
+            features.append(self.language_module(text))
+        if self.vision_module is not None:
+            features.append(self.vision_module(image_B3HW))
+        device = features[0].device.type
+        if torch.is_autocast_enabled(device):
+            # bfloat16 logits have 8 bits: memes would tie. These few products stay in float32.
+            with torch.autocast(device, enabled=False):
+                return self._classify(features)
+        return self._classify(features)
+
+    def _classify(self, features: list[Tensor]) -> Tensor:
+        features = [self.projection_dropout(feature.float()) for feature in features]
+        return self.head(self.fusion(*features))
+
+
+class MLPHead(nn.Module):
+    """Dropout, then ``num_layers`` times Linear -> ReLU -> Dropout, then the logits.
+
+    Args:
+        in_features: what the fusion gives.
+        hidden_features: width of each layer.
+        num_layers: from 0 on.
+        dropout: after each layer, a probability in [0, 1).
+        input_dropout: before the first layer, likewise.
+        num_classes: C.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        num_layers: int = 1,
+        dropout: float = 0.1,
+        input_dropout: float = 0.0,
+        num_classes: int = 2,
+    ):
+        super().__init__()
+        widths = [in_features] + [hidden_features] * num_layers
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, fused_BD: Tensor) -> Tensor:
+        hidden_BD = self.input_dropout(fused_BD)
+        for layer in self.hidden:
+            hidden_BD = self.dropout(torch.relu(layer(hidden_BD)))
+        return self.classifier(hidden_BD)
+
+
+class LanguageAndVisionConcat(FusionNetwork):
+    """The Hateful Memes benchmark's model (2020), with the arguments of its tutorial.
+
+    Each module is followed by a ReLU; both are concatenated, language first, and go through
+    Linear -> ReLU -> Dropout -> Linear. The loss is not part of it.
+
+    Args:
+        num_classes: 2 in the benchmark, benign and hateful.
+        language_module, vision_module: see `FusionNetwork`.
+        language_feature_dim, vision_feature_dim: what the modules give, 300 each in the benchmark.
+        fusion_output_size: width of the layer between concatenation and logits, 256.
+        dropout_p: 0.1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        language_module: nn.Module | None,
+        vision_module: nn.Module | None,
+        language_feature_dim: int,
+        vision_feature_dim: int,
+        fusion_output_size: int,
+        dropout_p: float,
+    ):
+        branches = (language_module, language_feature_dim), (vision_module, vision_feature_dim)
+        fusion = Concat([width for module, width in branches if module is not None])
+        head = MLPHead(
+            fusion.out_features, fusion_output_size, dropout=dropout_p, num_classes=num_classes
+        )
+        super().__init__(language_module, vision_module, fusion, head)
