@@ -1,4 +1,4 @@
-"""Finding the annotation files and the images of a release, in whatever shape it was got."""
+"""Finding the annotation files and the images of a layout, in whatever shape it was got."""
 
 import hashlib
 import logging
@@ -42,8 +42,8 @@ _HELP = (
 
 
 @dataclass(frozen=True)
-class Release:
-    """Where the parts of a release lie.
+class Layout:
+    """Where the dataset files lie.
 
     Attributes:
         annotations: split -> the jsonl files that make it up, in order. Splits whose files do
@@ -55,15 +55,15 @@ class Release:
     images: Path
 
 
-def open_release(
+def find_layout(
     data_dir: str | Path,
     splits: Mapping[str, str],
     *,
     cache_dir: str | Path,
     password: str | None = None,
     needed: Sequence[str] = ("train", "val", "test"),
-) -> Release:
-    """Find a release's files; unpack into ``cache_dir`` what can only be read unpacked.
+) -> Layout:
+    """Find the dataset files; unpack into ``cache_dir`` what can only be read unpacked.
 
     Args:
         data_dir: a folder with the jsonl files of phase 1 or 2 and `img/` or `img.tar.gz`; a
@@ -111,7 +111,7 @@ def _open_folder(
     cache: Path,
     password: str | None,
     needed: Sequence[str],
-) -> Release:
+) -> Layout:
     alternatives = {split: list(_alternatives(split, spec)) for split, spec in splits.items()}
     names = {name for options in alternatives.values() for names in options for name in names}
     folder, looked_in = _annotation_folder(root, names)
@@ -131,7 +131,7 @@ def _open_folder(
         if zips and not annotations:
             lines.append(f"  There is {zips[0]}: give it as data_dir, or unpack it.")
         raise InputError("\n".join([*lines, _HELP]))
-    return Release(annotations, _image_folder(folder, root, cache, password))
+    return Layout(annotations, _image_folder(folder, root, cache, password))
 
 
 def _looked_for(alternatives: Mapping[str, Iterable[list[str]]]) -> list[str]:

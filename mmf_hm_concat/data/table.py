@@ -1,4 +1,4 @@
-"""Reading the annotation files of a release into one validated table a split.
+"""Reading the annotation files of a layout into one validated table a split.
 
 The table has one row a meme, in the files' order, and a plain index from 0:
 
@@ -29,7 +29,7 @@ import pandas as pd
 from mmf_hm_concat.data.annotations import MISSING, Problem, field_checks, read_objects, shortened
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import sha256
-from mmf_hm_concat.data.layout import Release
+from mmf_hm_concat.data.layout import Layout
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -62,17 +62,17 @@ def read_memes(files: Sequence[Path], images: Path, *, split: str, labels: bool)
     return table
 
 
-def read_release(
-    release: Release,
+def read_splits(
+    layout: Layout,
     *,
     labels: Mapping[str, bool] = LABELS,
     splits: Sequence[str] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Read and check the splits of a release; see `read_memes`, and `compare` for the warnings.
+    """Read and check the splits of a layout; see `read_memes`, and `compare` for the warnings.
 
     Args:
         labels: split -> whether its memes must have a label; absent is False.
-        splits: which ones to read; by default all that the release has.
+        splits: which ones to read; by default all that the layout has.
 
     Returns:
         Split -> the table described at the top of this file.
@@ -80,27 +80,27 @@ def read_release(
     Raises:
         InputError: with the problems of all splits.
     """
-    tables, errors, notes = check_release(release, labels=labels, splits=splits)
+    tables, errors, notes = check_splits(layout, labels=labels, splits=splits)
     _log(notes)
     if errors:
         raise InputError("\n".join(errors))
     return tables
 
 
-def check_release(
-    release: Release,
+def check_splits(
+    layout: Layout,
     *,
     labels: Mapping[str, bool] = LABELS,
     splits: Sequence[str] | None = None,
 ) -> tuple[dict[str, pd.DataFrame], list[str], list[Note]]:
-    """As `read_release`, but return the good splits' tables, the bad ones' errors, and notes."""
+    """As `read_splits`, but return the good splits' tables, the bad ones' errors, and notes."""
     tables, errors, notes = {}, [], []
-    for split, files in release.annotations.items():
+    for split, files in layout.annotations.items():
         if splits is not None and split not in splits:
             continue
         try:
             required = labels.get(split, False)
-            tables[split], found = check_memes(files, release.images, split=split, labels=required)
+            tables[split], found = check_memes(files, layout.images, split=split, labels=required)
             notes += found
         except InputError as error:
             errors.append(str(error))

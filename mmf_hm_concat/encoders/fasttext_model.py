@@ -87,7 +87,7 @@ def fit_text_model(
 ) -> TextModel:
     """Fit fastText (unsupervised, cbow) on ``texts``, or take the same fit from ``cache_dir``.
 
-    One thread, in a process of its own: the same texts and settings give the same file. The
+    One thread, in a process of its own: the same texts and arguments give the same file. The
     first of several processes fits, the others wait and use its file.
 
     Args:
@@ -108,12 +108,12 @@ def fit_text_model(
     lines = [line for line in map(_one_line, texts) if line]
     if not lines:
         raise InputError("All texts are empty: there is nothing to fit a text model on.")
-    settings = {
+    config = {
         **{"model": "cbow", "dim": dim, "epoch": epochs, "minCount": min_count, "bucket": bucket},
         **{"thread": 1, "verbose": 0},
     }
     corpus = "\n".join(lines) + "\n"
-    key = json.dumps([settings, _fasttext_version(), hashlib.sha256(corpus.encode()).hexdigest()])
+    key = json.dumps([config, _fasttext_version(), hashlib.sha256(corpus.encode()).hexdigest()])
     name = f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def fit_text_model(
             for left in cache_dir.glob(f".{path.name}.*.tmp"):
                 left.unlink()  # by a process that was killed: nobody else writes under this lock
             with atomic_write(path) as temporary:
-                _fit(corpus, settings, temporary)
+                _fit(corpus, config, temporary)
                 try:
                     _check_layout(temporary)
                 except (ValueError, struct.error) as error:  # on a full disk fastText says nothing
@@ -149,20 +149,20 @@ def fit_text_model(
 _ZEROED_MEMORY = {"MALLOC_PERTURB_": "255"}
 _PROGRAM = """
 import json, sys, fasttext
-lines, model, settings = sys.argv[1:]
+lines, model, config = sys.argv[1:]
 try:
-    fasttext.train_unsupervised(lines, **json.loads(settings)).save_model(model)
+    fasttext.train_unsupervised(lines, **json.loads(config)).save_model(model)
 except (ValueError, RuntimeError) as error:  # an empty vocabulary, or NaN on the way
     sys.exit(str(error))
 """
 
 
-def _fit(corpus: str, settings: dict[str, int | str], path: Path) -> None:
+def _fit(corpus: str, config: dict[str, int | str], path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "texts"
         lines.write_bytes(corpus.encode())
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(lines), str(path), json.dumps(settings)],
+            [sys.executable, "-c", _PROGRAM, str(lines), str(path), json.dumps(config)],
             env={**os.environ, **_ZEROED_MEMORY},
             capture_output=True,
             text=True,
@@ -214,7 +214,7 @@ def _check_layout(path: Path) -> int:
         magic, layout, dim = struct.unpack_from("<3i", data, 0)
         if magic != MAGIC or layout > NEWEST_LAYOUT:
             raise ValueError("it does not begin like one")
-        # Two numbers of the file, 12 of the settings and one double are 64 bytes.
+        # Two numbers of the file, 12 of the arguments and one double are 64 bytes.
         words, _, _, _, pruned = struct.unpack_from("<3i2q", data, 64)
         at = 64 + struct.calcsize("<3i2q")
         for _ in range(words):

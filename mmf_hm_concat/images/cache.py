@@ -27,9 +27,9 @@ class ImageCache:
     """The images of ``paths``, in that order, resized to (size, size).
 
     Args:
-        paths: image files (`images.read_rgb` says which); one may come several times.
+        paths: image files (`decode.read_rgb` says which); one may come several times.
         size: side of the square in pixels.
-        cache_dir: where the decoded images are kept (`image_store` says how), shared by all
+        cache_dir: where the decoded images are kept (`store.py` says how), shared by all
             splits and runs; None decodes at every access, to the same tensors. Either way, every
             image is known to be readable, and its cached copy to be whole, before this returns.
         on_bad_image: "error", or "blank": a grey image stands in, and `bad` says for which.

@@ -11,7 +11,7 @@ from mmf_hm_concat.inference.submission import SHOWN, read_rows, values_of
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
-    """Labels of a test split: a csv with `id` and `label`, or a jsonl as the release has them.
+    """Labels of a test split: a csv with `id` and `label`, or a jsonl as the dataset has them.
 
     Returns:
         Columns ``number`` and ``label``, both int64.

@@ -71,7 +71,7 @@ def write_submission(
             repeated id, another `id_format`, a threshold outside (0, 1], or an unwritable path.
     """
     path, probabilities = Path(path), np.asarray(probabilities, dtype=np.float64)
-    check_settings(threshold, id_format)
+    check_config(threshold, id_format)
     if len(memes) == 0:
         raise InputError(f"{path}: the test split has no memes, so there is nothing to submit.")
     if probabilities.shape != (len(memes),):
@@ -104,7 +104,7 @@ def write_submission(
     )
 
 
-def check_settings(threshold: float, id_format: str) -> None:
+def check_config(threshold: float, id_format: str) -> None:
     """Raise InputError for what `write_submission` would refuse, before there are predictions."""
     if id_format not in ("number", "padded"):
         raise InputError(f"evaluation.id_format: {id_format!r} is neither number nor padded.")

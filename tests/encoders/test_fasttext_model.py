@@ -1,4 +1,4 @@
-"""text.py: one fit whoever asks, and no vector from a file that is not what it should be."""
+"""encoders/fasttext_model.py: one fit whoever asks, and no vector from a damaged file."""
 
 import os
 import pickle
@@ -78,7 +78,7 @@ def test_the_cache_is_used_for_the_same_fit_only(model, no_fit):
     folder = model.path.parent
     spread = [f"  {line}\n" for line in TEXTS]
     assert fit_text_model([*spread, "", " "], **SMALL, cache_dir=folder) == model
-    for texts, settings in [
+    for texts, config in [
         (TEXTS[1:], SMALL),
         (TEXTS, SMALL | {"dim": 11}),
         (TEXTS, SMALL | {"epochs": 3}),
@@ -86,7 +86,7 @@ def test_the_cache_is_used_for_the_same_fit_only(model, no_fit):
         (TEXTS, SMALL | {"min_count": 2}),
     ]:
         with pytest.raises(AssertionError, match="fitted again"):
-            fit_text_model(texts, **settings, cache_dir=folder)
+            fit_text_model(texts, **config, cache_dir=folder)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "note", "no note"])
@@ -215,7 +215,7 @@ def test_files_of_zeros_or_nonsense_are_refused(model, tmp_path):
         load_text_model(tmp_path)
 
 
-def test_standardization():
+def test_mean_and_std_standardise_and_leave_out_zeros():
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(500, 3)) * [1e-4, 1, 100] + [0.2, 0, -5]).astype(np.float32)
     vectors = np.column_stack([vectors, np.full(500, 0.1, np.float32), np.zeros(500, np.float32)])

@@ -1,4 +1,4 @@
-"""image_cache.py and image_store.py: equal to decoding anew, whatever happens to the files."""
+"""images/cache.py and images/store.py: equal to decoding anew, whatever happens to the files."""
 
 import logging
 import os
@@ -133,7 +133,7 @@ def test_rows_are_shared_and_only_what_is_new_is_decoded(images, tmp_path, decod
     assert pixels_file(folder).stat().st_size == 9 * ROW
 
 
-def test_a_warm_start_reads_no_picture_and_needs_no_writing(images, tmp_path, monkeypatch):
+def test_a_warm_start_reads_no_image_and_needs_no_writing(images, tmp_path, monkeypatch):
     folder = tmp_path / "c"
     cached(images, folder)
     monkeypatch.setattr(image_store, "read_file", None)
@@ -141,7 +141,7 @@ def test_a_warm_start_reads_no_picture_and_needs_no_writing(images, tmp_path, mo
     cached(images[::-1], folder)
 
 
-def test_a_changed_picture_is_noticed(images, tmp_path, decoded):
+def test_a_changed_image_is_noticed(images, tmp_path, decoded):
     folder = tmp_path / "c"
     cached(images, folder)
     before = Path(images[4]).stat()
@@ -189,7 +189,7 @@ def test_any_damage_to_the_index_or_a_cut_file_is_made_good(images, tmp_path):
     assert_right(cached(images, folder), images)
 
 
-def test_bad_pictures_are_all_named_before_training(images, tmp_path, caplog):
+def test_bad_images_are_all_named_before_training(images, tmp_path, caplog):
     for path in images[2:5]:
         Path(path).write_bytes(Path(path).read_bytes()[:-5])
     Path(images[7]).unlink()
