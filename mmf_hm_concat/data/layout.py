@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.utils.files import kind_if_not_regular
+from mmf_hm_concat.utils.locks import locked
+from mmf_hm_concat.utils.text import first_and_more
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -166,8 +167,12 @@ def _file_name(name: str) -> str:
 def _annotation_file(name: str, folder: Path, root: Path) -> Path | None:
     # Only what is written as a file, with its ending, may lie elsewhere.
     places = (folder, root, Path()) if name.endswith(".jsonl") else (folder,)
-    paths = (place / Path(_file_name(name)).expanduser() for place in places)
-    return next((path for path in paths if path.is_file()), None)
+    for path in (place / Path(_file_name(name)).expanduser() for place in places):
+        if path.is_file():
+            return path
+        if kind := kind_if_not_regular(path):
+            raise InputError(f"{path} is {kind}, not a file with memes: put the file there.")
+    return None
 
 
 def _annotation_folder(root: Path, names: set[str]) -> tuple[Path, list[Path]]:
@@ -223,26 +228,21 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     part = done.with_name(f"{name}.part")
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(done.with_name(f"{name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("waiting for another process that unpacks %s", archive)
-            lock.acquire()
+        with locked(done.with_name(f"{name}.lock"), f"unpacks {archive}"):
+            if done.is_dir():  # the rename below is the only way it comes to be
+                return done
+            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+            try:
+                part.mkdir()
+                logger.info("unpacking %s into %s", archive, done)
+                extract(archive, part, password=password)
+                if hasattr(os, "sync"):  # the content must reach the disk before the new name does
+                    os.sync()
+                part.rename(done)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cache folder {cache} cannot be used: {error}.") from error
-    try:
-        if not done.is_dir():  # the rename below is the only way it comes to be
-            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-            part.mkdir()
-            logger.info("unpacking %s into %s", archive, done)
-            extract(archive, part, password=password)
-            if hasattr(os, "sync"):  # the content must reach the disk before the new name does
-                os.sync()
-            part.rename(done)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        lock.release()
     return done
 
 
@@ -255,5 +255,4 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _shortened(paths: list[Path]) -> str:
-    more = f" and {len(paths) - 10} more folders" if len(paths) > 10 else ""
-    return ", ".join(map(str, paths[:10])) + more
+    return ", ".join(first_and_more(paths, 10))

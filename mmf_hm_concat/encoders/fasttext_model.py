@@ -22,10 +22,10 @@ from pathlib import Path
 
 import fasttext
 import numpy as np
-from filelock import FileLock
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.files import atomic_write, sha256
+from mmf_hm_concat.utils.files import atomic_write, open_regular, remove_leftovers, sha256
+from mmf_hm_concat.utils.locks import locked
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -118,14 +118,13 @@ def fit_text_model(
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         path, note = cache_dir / f"{name}.bin", cache_dir / f"{name}.sha256"
-        with FileLock(cache_dir / f"{name}.lock"):
+        with locked(cache_dir / f"{name}.lock", f"fits {path}"):
             if path.is_file() and note.is_file():
                 checksum = sha256(path)
                 if checksum == note.read_text("ascii", "replace"):
                     return TextModel(path, checksum, dim)
                 logger.warning("%s: damaged; the text model is fitted again.", path)
-            for left in cache_dir.glob(f".{path.name}.*.tmp"):
-                left.unlink()  # by a process that was killed: nobody else writes under this lock
+            remove_leftovers(cache_dir, path.name)  # nobody else writes under this lock
             with atomic_write(path) as temporary:
                 _fit(corpus, config, temporary)
                 try:
@@ -208,7 +207,7 @@ def _check_layout(path: Path) -> int:
     Raises ValueError or struct.error when something is missing, left over or empty.
     """
     with (
-        path.open("rb") as file,
+        open_regular(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         magic, layout, dim = struct.unpack_from("<3i", data, 0)
@@ -223,21 +222,38 @@ def _check_layout(path: Path) -> int:
                 raise ValueError("it ends within the words")
             at = end_of_word + 1 + struct.calcsize("<qb")  # how often, and which kind
         at += 8 * max(pruned, 0)
-        if data[at : at + 1] == b"\1":  # a quantized .ftz: its parts do not tell their length
-            return dim
-        for which in ("words", "contexts"):
-            rows, columns = struct.unpack_from("<2q", data, at + 1)
-            at += 1 + struct.calcsize("<2q")
-            if rows < 0 or columns != dim or at + 4 * rows * columns > len(data):
-                raise ValueError("it ends too early")
-            if which == "words":
-                sample = np.frombuffer(data[at : at + 4 * min(rows, 1000) * dim], np.float32)
-                if not (sample.any() and np.isfinite(sample).all()):
-                    raise ValueError("its vectors are zero or not finite")
-            at += 4 * rows * columns
+        # Two matrices, words and contexts, each after a byte that says whether it is quantized;
+        # the second byte counts in a quantized model (.ftz) only.
+        quantized = data[at : at + 1] == b"\1"
+        sample, at = _matrix(data, at + 1, dim, quantized)
+        if not (sample.any() and np.isfinite(sample).all()):
+            raise ValueError("its vectors are zero or not finite")
+        _, at = _matrix(data, at + 1, dim, quantized and data[at : at + 1] == b"\1")
         if at != len(data):
             raise ValueError("it goes on after its end")
     return dim
+
+
+def _matrix(data: mmap.mmap, at: int, dim: int, quantized: bool) -> tuple[np.ndarray, int]:
+    """The first numbers of a matrix (of a quantized one: its centroids), and where it ends.
+
+    As DenseMatrix::load, QuantMatrix::load and ProductQuantizer::load of fastText read it.
+    """
+    normed, codes = False, 0
+    if quantized:
+        normed, rows, columns, codes = struct.unpack_from("<?2qi", data, at)
+        start = at + struct.calcsize("<?2qi") + codes + 16  # 4 numbers about the centroids
+        count = 256
+    else:
+        rows, columns = struct.unpack_from("<2q", data, at)
+        start = at + struct.calcsize("<2q")
+        count = rows
+    end = start + 4 * count * columns
+    if normed:  # a code for each row's length, and their own centroids, of dimension 1
+        end += rows + 16 + 4 * 256
+    if rows < 0 or codes < 0 or columns != dim or end > len(data):
+        raise ValueError("it ends too early")
+    return np.frombuffer(data[start : start + 4 * min(count, 1000) * dim], np.float32), end
 
 
 def mean_and_std(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb, resize
 from mmf_hm_concat.images.store import ImageStore
 from mmf_hm_concat.utils.parallel import parallel_map
+from mmf_hm_concat.utils.text import first_and_more
 
 if TYPE_CHECKING:  # a cache can be built without waiting for torch
     from torch import Tensor
@@ -109,10 +110,7 @@ class ImageCache:
     def _report_bad(self, on_bad_image: str) -> None:
         if not self.bad:
             return
-        lines = list(self.bad.values())
-        if len(lines) > SHOWN:
-            lines[SHOWN:] = [f"and {len(lines) - SHOWN:,} more"]
-        shown = "\n  ".join(lines)
+        shown = "\n  ".join(first_and_more(list(self.bad.values()), SHOWN))
         what = f"{len(self.bad):,} of {len(set(self._paths)):,} images cannot be used"
         if on_bad_image == "error":
             raise InputError(

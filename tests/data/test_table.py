@@ -104,12 +104,19 @@ def test_an_image_must_be_a_regular_file(folder, read):
     assert len(read(meme(1, img="img/link.png"), meme(2))) == 2
 
 
+def test_a_damaged_line_is_described_without_stammering(folder):
+    file = write(folder / "train.jsonl", b'{"id": "1', b'{"id": "a\tb"}')
+    message = message_of(read_memes, [file], folder, split="train", labels=True)
+    assert "Unterminated string starting at column 8." in message
+    assert "Invalid control character at column 10." in message
+
+
 def test_all_problems_are_shown_up_to_twenty(read):
     bad = [meme(1, label=7, text=None), b"?", *(meme(n, label=n) for n in range(3, 33))]
     lines = message_of(read, *bad).split("\n")
     assert lines[0] == "train: 33 problems:"
     assert len(lines) == 22
-    assert lines[-1] == "  and 13 more."
+    assert lines[-1] == "  and 13 more"
     where = [line.split("line ")[1].split(",")[0] for line in lines[1:-1]]
     assert where == [str(n) for n in (1, 1, *range(2, 20))]
 
