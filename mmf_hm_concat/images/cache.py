@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,7 +58,6 @@ class ImageCache:
         self.size = size
         self._paths = [str(Path(path).absolute()) for path in paths]
         distinct = list(dict.fromkeys(self._paths))
-        self._file: BinaryIO | None = None
         if cache_dir is None:
             self._store = self._rows = None
             # A full decode: no cheaper look finds everything that may be wrong.
@@ -93,19 +92,8 @@ class ImageCache:
             return
         if self._store is None:
             pixels[:] = resize(read_rgb(path), self.size)
-            return
-        try:
-            # Held here: another thread may open it too and take its place, which would close it.
-            file = self._file or self._store.pixels.open("rb", buffering=0)
-            self._file = file
-            whole = self._store.read(file.fileno(), int(self._rows[i]), pixels)
-        except OSError:
-            whole = False
-        if not whole:
-            raise InputError(f"{self._store.pixels}: was cut or removed. Start the run again.")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        else:
+            self._store.read(int(self._rows[i]), pixels)
 
     def _report_bad(self, on_bad_image: str) -> None:
         if not self.bad:
