@@ -41,7 +41,7 @@ def make_memes(folder: Path, count: int) -> tuple[list[str], list[str]]:
     return paths, texts
 
 
-def write_release(folder: Path, count: int, validation: int) -> tuple[list[str], list[str]]:
+def write_dataset(folder: Path, count: int, validation: int) -> tuple[list[str], list[str]]:
     """Write train.jsonl and dev.jsonl, every second meme hateful; give train's paths and texts."""
     paths, texts = make_memes(folder / "img", count + validation)
     memes = [

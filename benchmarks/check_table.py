@@ -1,4 +1,4 @@
-"""How long reading and checking a release of 12,000 memes takes (nothing is decoded).
+"""How long reading and checking the dataset files of 12,000 memes takes (nothing is decoded).
 
 Run: python benchmarks/check_table.py
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from _memes import machine
 
-from mmf_hm_concat.data.layout import DEFAULT_SPLITS, open_release
-from mmf_hm_concat.data.table import read_release
+from mmf_hm_concat.data.layout import DEFAULT_SPLITS, find_layout
+from mmf_hm_concat.data.table import read_splits
 
 COUNTS = {"train": 8500, "dev_seen": 500, "dev_unseen": 540, "test_unseen": 2460}
 REPEATS = 5
 
 
-def write_release(folder: Path) -> None:
+def write_dataset(folder: Path) -> None:
     """As many memes as phase 2 has, every fourth text shared with others; images are tiny."""
     draw = random.Random(0)
     words = [f"word{number}" for number in range(3000)]
@@ -42,12 +42,12 @@ def write_release(folder: Path) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_release(folder)
+        write_dataset(folder)
         seconds = []
         for _ in range(REPEATS):
             start = time.perf_counter()
-            release = open_release(folder, DEFAULT_SPLITS, cache_dir=folder / "cache")
-            tables = read_release(release)
+            layout = find_layout(folder, DEFAULT_SPLITS, cache_dir=folder / "cache")
+            tables = read_splits(layout)
             seconds.append(time.perf_counter() - start)
         memes = sum(map(len, tables.values()))
     print(

@@ -17,7 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
-from _memes import machine, write_release
+from _memes import machine, write_dataset
 from mmf.common.registry import registry
 from mmf.utils.configuration import Configuration
 from mmf.utils.env import setup_imports
@@ -30,7 +30,7 @@ REPEATS = 3
 
 
 def open_loader(folder: Path, memes: int, workers: int | str):
-    """The training loader of a run on the release in ``folder``."""
+    """The training loader of a run on the dataset files in ``folder``."""
     from mmf_hm_concat.mmf_plugin import install
     from mmf_hm_concat.mmf_plugin.loaders import build_loader
 
@@ -68,7 +68,7 @@ def main() -> None:
     registry.register("current_device", torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths, texts = write_release(folder, count, validation=2)
+        paths, texts = write_dataset(folder, count, validation=2)
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         reference = Memes(paths, texts, str(text_model.path))
         loaders = {f"MMF's loader, {w} workers": open_loader(folder, count, w) for w in (0, 2)}

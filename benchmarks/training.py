@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from _bound import bound
-from _memes import machine, write_release
+from _memes import machine, write_dataset
 from mmf_cli.run import run as mmf_run
 from reference import Memes, train
 from torch import nn
@@ -98,7 +98,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths, texts = write_release(folder, count, validation)
+        paths, texts = write_dataset(folder, count, validation)
         labels = torch.arange(count) % 2
         text_model = fit_text_model(texts, epochs=1, cache_dir=folder)
         few = min(count, TUTORIAL_MEMES)

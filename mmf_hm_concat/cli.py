@@ -37,13 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("out", type=Path, metavar="OUT.onnx")
     add.set_defaults(run=export)
 
-    add = commands.add_parser("check-data", help="check a release, or memes of your own")
+    add = commands.add_parser("check-data", help="check a layout, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
     add.set_defaults(run=check_data)
 
     add = commands.add_parser("check", help="check a submission before it is uploaded")
     add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
-    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
     add.add_argument("--split", help="its test files, as test_seen; default as in training")
     add.add_argument("--threshold", type=float, default=0.5)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = commands.add_parser("show", help="draw the first memes of a submission into one PNG")
     add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
     add.add_argument("out", type=Path, metavar="OUT.png")
-    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
     add.add_argument("--split", help="its test files, as test_seen; default as in training")
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): mark hits")
     add.add_argument("--memes", type=int, default=8, help="how many (8)")
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="submissions, or folders of runs that hold a submission.csv",
     )
     add.add_argument("--out", type=Path, required=True, metavar="OUT.csv")
-    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the release")
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
     add.add_argument("--split", help="its test files, as test_seen; default as in training")
     add.add_argument(
         "--by",
@@ -125,9 +125,9 @@ def export(chosen: argparse.Namespace) -> int:
 
 
 def check_data(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.reports.data_check import check_data as check_release
+    from mmf_hm_concat.reports.data_check import check_data as check_splits
 
-    return 0 if check_release(chosen.data, cache_dir=_cache_dir()) else 1
+    return 0 if check_splits(chosen.data, cache_dir=_cache_dir()) else 1
 
 
 def check(chosen: argparse.Namespace) -> int:
@@ -197,12 +197,12 @@ def ensemble(chosen: argparse.Namespace) -> int:
 
 def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":
     """The test split of `--data` and `--split`; columns: data/table.py."""
-    from mmf_hm_concat.data.layout import DEFAULT_SPLITS, open_release
-    from mmf_hm_concat.data.table import read_release
+    from mmf_hm_concat.data.layout import DEFAULT_SPLITS, find_layout
+    from mmf_hm_concat.data.table import read_splits
 
     splits = {"test": chosen.split or DEFAULT_SPLITS["test"]}
-    release = open_release(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
-    return read_release(release)["test"]
+    layout = find_layout(chosen.data, splits, cache_dir=_cache_dir(), needed=("test",))
+    return read_splits(layout)["test"]
 
 
 def _cache_dir() -> Path:

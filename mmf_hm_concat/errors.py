@@ -6,5 +6,20 @@ class InputError(Exception):
 
     ``str(error)`` is the whole message a person needs: which file, line, field or key,
     what is wrong with it, and what to do. The commands print it without a traceback and
-    exit with code 1.
+    exit with code 1. Control characters in it, as a file's name may have, are escaped.
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """Text that does nothing to a terminal but appear on it, in lines.
+
+    Escape sequences, marks that turn the direction of writing, and halves of surrogate pairs
+    (which cannot even be printed) become backslash escapes.
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )

@@ -27,7 +27,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory):
-    """A generated release in phase 1's layout."""
+    """Generated dataset files in phase 1's layout."""
     from mmf_hm_concat.data.synthetic import make_sample
 
     out = tmp_path_factory.mktemp("data") / "sample"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.utils.files import open_regular
 
 MISSING = object()  # in place of the value of a field that an object lacks
 _REPR = reprlib.Repr()
@@ -32,48 +33,61 @@ def shortened(value: Any) -> str:
     return _REPR.repr(value)
 
 
-def read_objects(file: Path, problems: list[Problem]) -> tuple[list[int], list[dict]]:
-    """The line numbers and the objects of a jsonl file; what is no object goes to ``problems``."""
+def read_json_lines(file: str | Path) -> tuple[list[int], list[dict[str, Any]], list[Problem]]:
+    """Read a file of JSON lines; blank lines and a byte order mark are let pass.
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        record = dict(pairs)
-        if len(record) < len(pairs):
-            twice = next(key for key in record if [k for k, _ in pairs].count(key) > 1)
-            raise ValueError(f"the field {shortened(twice)} is given twice")
-        return record
-
+    Returns:
+        The objects' line numbers, the objects, and a problem for each line that is no object;
+        one problem alone when the file cannot be read.
+    """
     try:
-        content = Path(file).read_bytes()
+        with open_regular(file) as opened:
+            content = opened.read()
     except OSError as error:
-        problems.append(Problem(str(file), 0, f"cannot be read: {error.strerror}."))
-        return [], []
+        return [], [], [Problem(str(file), 0, f"cannot be read: {error.strerror}.")]
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        problems.append(Problem(str(file), 0, "is UTF-16: save it as UTF-8."))
-        return [], []
-    decode = json.JSONDecoder(object_pairs_hook=unique).decode
-    lines, records = [], []
+        return [], [], [Problem(str(file), 0, "is UTF-16: save it as UTF-8.")]
+    lines, objects, problems = [], [], []
+    # Not splitlines: it also splits at U+2028, which JSON lets stand within a text.
     for line, raw in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
         if not raw.strip():
             continue
-        try:
-            record = decode(raw.decode())
-        except UnicodeDecodeError as error:
-            what = f"not UTF-8 at byte {error.start + 1}: {shortened(raw)}: save it as UTF-8"
-        except RecursionError:
-            what = f"not usable: {shortened(raw)}: too deeply nested"
-        except json.JSONDecodeError as error:
-            why = f"{error.msg} at column {error.colno}"
-            what = f"not a JSON object: {shortened(raw.decode())}: {why}"
-        except ValueError as error:  # a field given twice, or a number of thousands of digits
-            what = f"not a JSON object: {shortened(raw.decode())}: {error}"
+        found = _object(raw)
+        if isinstance(found, str):
+            problems.append(Problem(str(file), line, f"{found}."))
         else:
-            if isinstance(record, dict):
-                lines.append(line)
-                records.append(record)
-                continue
-            what = f"not a JSON object: {shortened(record)}: one object {{...}} a line is needed"
-        problems.append(Problem(str(file), line, f"{what}."))
-    return lines, records
+            lines.append(line)
+            objects.append(found)
+    return lines, objects, problems
+
+
+def _object(raw: bytes) -> dict[str, Any] | str:
+    """The object that a line holds, or what is wrong with the line."""
+    try:
+        found = _DECODER.decode(raw.decode())
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start + 1}: {shortened(raw)}: save it as UTF-8"
+    except RecursionError:
+        return f"not usable: {shortened(raw)}: too deeply nested"
+    except json.JSONDecodeError as error:
+        why = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+        return f"not a JSON object: {shortened(raw.decode())}: {why}"
+    except ValueError as error:  # a field given twice, or a number of thousands of digits
+        return f"not a JSON object: {shortened(raw.decode())}: {error}"
+    if isinstance(found, dict):
+        return found
+    return f"not a JSON object: {shortened(found)}: one object {{...}} a line is needed"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if [k for k, _ in pairs].count(key) > 1)
+        raise ValueError(f"the field {shortened(twice)} is given twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def field_checks(images: Path, labels: bool) -> dict[str, Callable[[Any], str | None]]:

@@ -1,4 +1,4 @@
-"""Finding the annotation files and the images of a release, in whatever shape it was got."""
+"""Finding the annotation files and the images of a layout, in whatever shape it was got."""
 
 import hashlib
 import logging
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.locks import waiting_lock
+from mmf_hm_concat.utils.files import kind_if_not_regular
+from mmf_hm_concat.utils.locks import locked
+from mmf_hm_concat.utils.text import first_and_more
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -41,8 +43,8 @@ _HELP = (
 
 
 @dataclass(frozen=True)
-class Release:
-    """Where the parts of a release lie.
+class Layout:
+    """Where the dataset files lie.
 
     Attributes:
         annotations: split -> the jsonl files that make it up, in order. Splits whose files do
@@ -54,15 +56,15 @@ class Release:
     images: Path
 
 
-def open_release(
+def find_layout(
     data_dir: str | Path,
     splits: Mapping[str, str],
     *,
     cache_dir: str | Path,
     password: str | None = None,
     needed: Sequence[str] = ("train", "val", "test"),
-) -> Release:
-    """Find a release's files; unpack into ``cache_dir`` what can only be read unpacked.
+) -> Layout:
+    """Find the dataset files; unpack into ``cache_dir`` what can only be read unpacked.
 
     Args:
         data_dir: a folder with the jsonl files of phase 1 or 2 and `img/` or `img.tar.gz`; a
@@ -110,7 +112,7 @@ def _open_folder(
     cache: Path,
     password: str | None,
     needed: Sequence[str],
-) -> Release:
+) -> Layout:
     alternatives = {split: list(_alternatives(split, spec)) for split, spec in splits.items()}
     names = {name for options in alternatives.values() for names in options for name in names}
     folder, looked_in = _annotation_folder(root, names)
@@ -130,7 +132,7 @@ def _open_folder(
         if zips and not annotations:
             lines.append(f"  There is {zips[0]}: give it as data_dir, or unpack it.")
         raise InputError("\n".join([*lines, _HELP]))
-    return Release(annotations, _image_folder(folder, root, cache, password))
+    return Layout(annotations, _image_folder(folder, root, cache, password))
 
 
 def _looked_for(alternatives: Mapping[str, Iterable[list[str]]]) -> list[str]:
@@ -165,8 +167,12 @@ def _file_name(name: str) -> str:
 def _annotation_file(name: str, folder: Path, root: Path) -> Path | None:
     # Only what is written as a file, with its ending, may lie elsewhere.
     places = (folder, root, Path()) if name.endswith(".jsonl") else (folder,)
-    paths = (place / Path(_file_name(name)).expanduser() for place in places)
-    return next((path for path in paths if path.is_file()), None)
+    for path in (place / Path(_file_name(name)).expanduser() for place in places):
+        if path.is_file():
+            return path
+        if kind := kind_if_not_regular(path):
+            raise InputError(f"{path} is {kind}, not a file with memes: put the file there.")
+    return None
 
 
 def _annotation_folder(root: Path, names: set[str]) -> tuple[Path, list[Path]]:
@@ -222,18 +228,19 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     part = done.with_name(f"{name}.part")
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(done.with_name(f"{name}.lock"), f"unpacks {archive}"):
-            if not done.is_dir():  # the rename below is the only way it comes to be
-                shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+        with locked(done.with_name(f"{name}.lock"), f"unpacks {archive}"):
+            if done.is_dir():  # the rename below is the only way it comes to be
+                return done
+            shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+            try:
                 part.mkdir()
                 logger.info("unpacking %s into %s", archive, done)
-                try:
-                    extract(archive, part, password=password)
-                    if hasattr(os, "sync"):  # the content must reach the disk before its name does
-                        os.sync()
-                    part.rename(done)
-                finally:
-                    shutil.rmtree(part, ignore_errors=True)
+                extract(archive, part, password=password)
+                if hasattr(os, "sync"):  # the content must reach the disk before the new name does
+                    os.sync()
+                part.rename(done)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cache folder {cache} cannot be used: {error}.") from error
     return done
@@ -248,5 +255,4 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _shortened(paths: list[Path]) -> str:
-    more = f" and {len(paths) - 10} more folders" if len(paths) > 10 else ""
-    return ", ".join(map(str, paths[:10])) + more
+    return ", ".join(first_and_more(paths, 10))

@@ -41,7 +41,7 @@ def sample_training(
         from 0.
 
     Raises:
-        InputError: a setting that is not allowed, or no memes of a class that is to be balanced.
+        InputError: a value that is not allowed, or no memes of a class that is to be balanced.
     """
     if balance not in BALANCES:
         raise InputError(f"balance = {balance!r}: choose one of {', '.join(BALANCES)}.")

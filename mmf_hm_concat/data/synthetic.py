@@ -72,13 +72,13 @@ def make_sample(out: Path, *, memes: int = 1000, seed: int = 0) -> None:
     Raises:
         InputError: too few memes or too many, ``out`` holds something else or cannot be written.
     """
-    settings = json.dumps({"version": VERSION, "memes": memes, "seed": seed}) + "\n"
+    marker_text = json.dumps({"version": VERSION, "memes": memes, "seed": seed}) + "\n"
     if not 40 <= memes <= 20_000:
         raise InputError(f"A sample has 40 to 20000 memes, not {memes}.")
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             marker = out / MARKER
-            if marker.is_file() and marker.read_bytes() == settings.encode():
+            if marker.is_file() and marker.read_bytes() == marker_text.encode():
                 print(f"{out} already holds this sample.")
                 return
             raise InputError(
@@ -89,7 +89,7 @@ def make_sample(out: Path, *, memes: int = 1000, seed: int = 0) -> None:
             made = Path(folder) / "sample"
             (made / "img").mkdir(parents=True)
             count = _write(made, memes, f"{VERSION}-{seed}")
-            (made / MARKER).write_text(settings)
+            (made / MARKER).write_text(marker_text)
             made.replace(out)  # which may be an empty folder
     except OSError as error:
         raise InputError(f"{out}: the sample cannot be written there ({error}).") from None
@@ -110,7 +110,7 @@ def _write(out: Path, memes: int, salt: str) -> int:
             if image in drawn:
                 file.write_bytes(drawn[image].read_bytes())
             else:
-                draw_picture(scene, random.Random(f"{salt}-{image}")).save(file)
+                draw_image(scene, random.Random(f"{salt}-{image}")).save(file)
                 drawn[image] = file
             caption = make_text(mood, random.Random(f"{salt}-{text}"))
             label = int(SCENES.index(scene) != MOODS.index(mood))
@@ -143,7 +143,7 @@ def make_text(mood: str, rng: random.Random) -> str:
     return rng.choice(FRAMES).format(**slots)
 
 
-def draw_picture(scene: str, rng: random.Random) -> Image.Image:
+def draw_image(scene: str, rng: random.Random) -> Image.Image:
     """An image of 160 to 320 pixels a side (the real ones: 400 to 900), in one of several modes.
 
     The scene shows in brightness, too, so it survives in grey and in 64 colours.

@@ -1,4 +1,4 @@
-"""Reading the annotation files of a release into one validated table a split.
+"""Reading the annotation files of a layout into one validated table a split.
 
 The table has one row a meme, in the files' order, and a plain index from 0:
 
@@ -26,10 +26,17 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from mmf_hm_concat.data.annotations import MISSING, Problem, field_checks, read_objects, shortened
-from mmf_hm_concat.data.layout import Release
+from mmf_hm_concat.data.annotations import (
+    MISSING,
+    Problem,
+    field_checks,
+    read_json_lines,
+    shortened,
+)
+from mmf_hm_concat.data.layout import Layout
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import sha256
+from mmf_hm_concat.utils.text import counted, first_and_more
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -62,17 +69,17 @@ def read_memes(files: Sequence[Path], images: Path, *, split: str, labels: bool)
     return table
 
 
-def read_release(
-    release: Release,
+def read_splits(
+    layout: Layout,
     *,
     labels: Mapping[str, bool] = LABELS,
     splits: Sequence[str] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Read and check the splits of a release; see `read_memes`, and `compare` for the warnings.
+    """Read and check the splits of a layout; see `read_memes`, and `compare` for the warnings.
 
     Args:
         labels: split -> whether its memes must have a label; absent is False.
-        splits: which ones to read; by default all that the release has.
+        splits: which ones to read; by default all that the layout has.
 
     Returns:
         Split -> the table described at the top of this file.
@@ -80,27 +87,27 @@ def read_release(
     Raises:
         InputError: with the problems of all splits.
     """
-    tables, errors, notes = check_release(release, labels=labels, splits=splits)
+    tables, errors, notes = check_splits(layout, labels=labels, splits=splits)
     _log(notes)
     if errors:
         raise InputError("\n".join(errors))
     return tables
 
 
-def check_release(
-    release: Release,
+def check_splits(
+    layout: Layout,
     *,
     labels: Mapping[str, bool] = LABELS,
     splits: Sequence[str] | None = None,
 ) -> tuple[dict[str, pd.DataFrame], list[str], list[Note]]:
-    """As `read_release`, but return the good splits' tables, the bad ones' errors, and notes."""
+    """As `read_splits`, but return the good splits' tables, the bad ones' errors, and notes."""
     tables, errors, notes = {}, [], []
-    for split, files in release.annotations.items():
+    for split, files in layout.annotations.items():
         if splits is not None and split not in splits:
             continue
         try:
             required = labels.get(split, False)
-            tables[split], found = check_memes(files, release.images, split=split, labels=required)
+            tables[split], found = check_memes(files, layout.images, split=split, labels=required)
             notes += found
         except InputError as error:
             errors.append(str(error))
@@ -111,45 +118,15 @@ def check_memes(
     files: Sequence[Path], images: Path, *, split: str, labels: bool
 ) -> tuple[pd.DataFrame, list[Note]]:
     """As `read_memes`, but return what that logs."""
-    problems: list[Problem] = []
-    rows: dict[str, list] = {column: [] for column in ("id", "img", "text", "label")}
-    places: list[tuple[str, int]] = []
-    bad: set[int] = set()
-    checks = field_checks(images, labels)
-    for file in files:
-        lines, records = read_objects(file, problems)
-        before = len(places)
-        places += [(str(file), line) for line in lines]
-        for field, check in checks.items():
-            values = [record.get(field, MISSING) for record in records]
-            for index, what in enumerate(map(check, values)):
-                if what is not None:
-                    value = values[index]
-                    shown = "is missing" if value is MISSING else f"= {shortened(value)}"
-                    problems.append(Problem(str(file), lines[index], f"{field} {shown}: {what}."))
-                    values[index] = None
-                    bad.add(before + index)
-            rows[field] += values
-    rows["label"] = [None if label is MISSING else label for label in rows["label"]]
-    repeated = _repeated_ids(rows, places, bad, problems)
-    if problems:
-        order = {str(file): place for place, file in enumerate(files)}
-        problems.sort(key=lambda problem: (order[problem.file], problem.line))
-        shown = [f"  {problem}" for problem in problems[:SHOWN]]
-        if len(problems) > SHOWN:
-            shown.append(f"  and {len(problems) - SHOWN} more.")
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise InputError("\n".join([f"{split}: {count}:", *shown]))
-    if not places:
-        raise InputError(f"{split}: no memes in {', '.join(map(str, files))}.")
+    fields, places, repeated = _read_fields(files, images, split, labels)
     table = pd.DataFrame(
         {
-            "id": list(map(str, rows["id"])),
-            "number": pd.Series(list(map(int, rows["id"])), dtype="int64"),
-            "img": rows["img"],
-            "path": [f"{Path(images).absolute()}{os.sep}{img}" for img in rows["img"]],
-            "text": rows["text"],
-            "label": pd.array(rows["label"], dtype="Int8"),
+            "id": list(map(str, fields["id"])),
+            "number": pd.Series(list(map(int, fields["id"])), dtype="int64"),
+            "img": fields["img"],
+            "path": [f"{Path(images).absolute()}{os.sep}{img}" for img in fields["img"]],
+            "text": fields["text"],
+            "label": pd.array(fields["label"], dtype="Int8"),
             "file": [file for file, _ in places],
             "line": pd.Series([line for _, line in places], dtype="int32"),
         }
@@ -164,6 +141,45 @@ def check_memes(
         message = "%s: memes without text: %d (%s). Their text vectors are zeros."
         notes.append((logging.WARNING, message % (split, len(empty), _ids(empty["id"]))))
     return table, notes
+
+
+def _read_fields(
+    files: Sequence[Path], images: Path, split: str, labels: bool
+) -> tuple[dict[str, list], list[tuple[str, int]], list[int]]:
+    """Each field's checked values, (file, line) of each meme, and the rows to leave out.
+
+    Raises InputError with the problems of all files, or when there are no memes.
+    """
+    problems: list[Problem] = []
+    fields: dict[str, list] = {column: [] for column in ("id", "img", "text", "label")}
+    places: list[tuple[str, int]] = []
+    bad: set[int] = set()
+    checks = field_checks(images, labels)
+    for file in files:
+        lines, objects, not_objects = read_json_lines(file)
+        problems += not_objects
+        before = len(places)
+        places += [(str(file), line) for line in lines]
+        for field, check in checks.items():
+            values = [each.get(field, MISSING) for each in objects]
+            for index, what in enumerate(map(check, values)):
+                if what is not None:
+                    value = values[index]
+                    shown = "is missing" if value is MISSING else f"= {shortened(value)}"
+                    problems.append(Problem(str(file), lines[index], f"{field} {shown}: {what}."))
+                    values[index] = None
+                    bad.add(before + index)
+            fields[field] += values
+    fields["label"] = [None if label is MISSING else label for label in fields["label"]]
+    repeated = _repeated_ids(fields, places, bad, problems)
+    if problems:
+        order = {str(file): place for place, file in enumerate(files)}
+        problems.sort(key=lambda problem: (order[problem.file], problem.line))
+        lines = [f"{split}: {counted(len(problems), 'problem')}:", *first_and_more(problems, SHOWN)]
+        raise InputError("\n  ".join(lines))
+    if not places:
+        raise InputError(f"{split}: no memes in {', '.join(map(str, files))}.")
+    return fields, places, repeated
 
 
 def _repeated_ids(
@@ -256,8 +272,7 @@ def _conflicting(table: pd.DataFrame, group: pd.Series) -> pd.Series:
 
 
 def _ids(ids: pd.Series) -> str:
-    more = f" and {len(ids) - 10} more" if len(ids) > 10 else ""
-    return f"ids {', '.join(ids[:10])}{more}" if len(ids) else "none"
+    return f"ids {', '.join(first_and_more(ids.tolist(), 10))}" if len(ids) else "none"
 
 
 def _log(notes: Sequence[Note]) -> None:

@@ -24,8 +24,8 @@ import fasttext
 import numpy as np
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.files import atomic_write, sha256
-from mmf_hm_concat.utils.locks import waiting_lock
+from mmf_hm_concat.utils.files import atomic_write, open_regular, remove_leftovers, sha256
+from mmf_hm_concat.utils.locks import locked
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -87,7 +87,7 @@ def fit_text_model(
 ) -> TextModel:
     """Fit fastText (unsupervised, cbow) on ``texts``, or take the same fit from ``cache_dir``.
 
-    One thread, in a process of its own: the same texts and settings give the same file. The
+    One thread, in a process of its own: the same texts and arguments give the same file. The
     first of several processes fits, the others wait and use its file.
 
     Args:
@@ -108,26 +108,25 @@ def fit_text_model(
     lines = [line for line in map(_one_line, texts) if line]
     if not lines:
         raise InputError("All texts are empty: there is nothing to fit a text model on.")
-    settings = {
+    config = {
         **{"model": "cbow", "dim": dim, "epoch": epochs, "minCount": min_count, "bucket": bucket},
         **{"thread": 1, "verbose": 0},
     }
     corpus = "\n".join(lines) + "\n"
-    key = json.dumps([settings, _fasttext_version(), hashlib.sha256(corpus.encode()).hexdigest()])
+    key = json.dumps([config, _fasttext_version(), hashlib.sha256(corpus.encode()).hexdigest()])
     name = f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         path, note = cache_dir / f"{name}.bin", cache_dir / f"{name}.sha256"
-        with waiting_lock(cache_dir / f"{name}.lock", "fits the text model"):
+        with locked(cache_dir / f"{name}.lock", f"fits {path}"):
             if path.is_file() and note.is_file():
                 checksum = sha256(path)
                 if checksum == note.read_text("ascii", "replace"):
                     return TextModel(path, checksum, dim)
                 logger.warning("%s: damaged; the text model is fitted again.", path)
-            for left in cache_dir.glob(f".{path.name}.*.tmp"):
-                left.unlink()  # by a process that was killed: nobody else writes under this lock
+            remove_leftovers(cache_dir, path.name)  # nobody else writes under this lock
             with atomic_write(path) as temporary:
-                _fit(corpus, settings, temporary)
+                _fit(corpus, config, temporary)
                 try:
                     _check_layout(temporary)
                 except (ValueError, struct.error) as error:  # on a full disk fastText says nothing
@@ -149,20 +148,20 @@ def fit_text_model(
 _ZEROED_MEMORY = {"MALLOC_PERTURB_": "255"}
 _PROGRAM = """
 import json, sys, fasttext
-lines, model, settings = sys.argv[1:]
+lines, model, config = sys.argv[1:]
 try:
-    fasttext.train_unsupervised(lines, **json.loads(settings)).save_model(model)
+    fasttext.train_unsupervised(lines, **json.loads(config)).save_model(model)
 except (ValueError, RuntimeError) as error:  # an empty vocabulary, or NaN on the way
     sys.exit(str(error))
 """
 
 
-def _fit(corpus: str, settings: dict[str, int | str], path: Path) -> None:
+def _fit(corpus: str, config: dict[str, int | str], path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "texts"
         lines.write_bytes(corpus.encode())
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(lines), str(path), json.dumps(settings)],
+            [sys.executable, "-c", _PROGRAM, str(lines), str(path), json.dumps(config)],
             env={**os.environ, **_ZEROED_MEMORY},
             capture_output=True,
             text=True,
@@ -208,13 +207,13 @@ def _check_layout(path: Path) -> int:
     Raises ValueError or struct.error when something is missing, left over or empty.
     """
     with (
-        path.open("rb") as file,
+        open_regular(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         magic, layout, dim = struct.unpack_from("<3i", data, 0)
         if magic != MAGIC or layout > NEWEST_LAYOUT:
             raise ValueError("it does not begin like one")
-        # Two numbers of the file, 12 of the settings and one double are 64 bytes.
+        # Two numbers of the file, 12 of the arguments and one double are 64 bytes.
         words, _, _, _, pruned = struct.unpack_from("<3i2q", data, 64)
         at = 64 + struct.calcsize("<3i2q")
         for _ in range(words):
@@ -223,21 +222,38 @@ def _check_layout(path: Path) -> int:
                 raise ValueError("it ends within the words")
             at = end_of_word + 1 + struct.calcsize("<qb")  # how often, and which kind
         at += 8 * max(pruned, 0)
-        if data[at : at + 1] == b"\1":  # a quantized .ftz: its parts do not tell their length
-            return dim
-        for which in ("words", "contexts"):
-            rows, columns = struct.unpack_from("<2q", data, at + 1)
-            at += 1 + struct.calcsize("<2q")
-            if rows < 0 or columns != dim or at + 4 * rows * columns > len(data):
-                raise ValueError("it ends too early")
-            if which == "words":
-                sample = np.frombuffer(data[at : at + 4 * min(rows, 1000) * dim], np.float32)
-                if not (sample.any() and np.isfinite(sample).all()):
-                    raise ValueError("its vectors are zero or not finite")
-            at += 4 * rows * columns
+        # Two matrices, words and contexts, each after a byte that says whether it is quantized;
+        # the second byte counts in a quantized model (.ftz) only.
+        quantized = data[at : at + 1] == b"\1"
+        sample, at = _matrix(data, at + 1, dim, quantized)
+        if not (sample.any() and np.isfinite(sample).all()):
+            raise ValueError("its vectors are zero or not finite")
+        _, at = _matrix(data, at + 1, dim, quantized and data[at : at + 1] == b"\1")
         if at != len(data):
             raise ValueError("it goes on after its end")
     return dim
+
+
+def _matrix(data: mmap.mmap, at: int, dim: int, quantized: bool) -> tuple[np.ndarray, int]:
+    """The first numbers of a matrix (of a quantized one: its centroids), and where it ends.
+
+    As DenseMatrix::load, QuantMatrix::load and ProductQuantizer::load of fastText read it.
+    """
+    normed, codes = False, 0
+    if quantized:
+        normed, rows, columns, codes = struct.unpack_from("<?2qi", data, at)
+        start = at + struct.calcsize("<?2qi") + codes + 16  # 4 numbers about the centroids
+        count = 256
+    else:
+        rows, columns = struct.unpack_from("<2q", data, at)
+        start = at + struct.calcsize("<2q")
+        count = rows
+    end = start + 4 * count * columns
+    if normed:  # a code for each row's length, and their own centroids, of dimension 1
+        end += rows + 16 + 4 * 256
+    if rows < 0 or codes < 0 or columns != dim or end > len(data):
+        raise ValueError("it ends too early")
+    return np.frombuffer(data[start : start + 4 * min(count, 1000) * dim], np.float32), end
 
 
 def mean_and_std(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

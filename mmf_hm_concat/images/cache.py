@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb, resize
 from mmf_hm_concat.images.store import ImageStore
 from mmf_hm_concat.utils.parallel import parallel_map
+from mmf_hm_concat.utils.text import first_and_more
 
 if TYPE_CHECKING:  # a cache can be built without waiting for torch
     from torch import Tensor
@@ -27,9 +28,9 @@ class ImageCache:
     """The images of ``paths``, in that order, resized to (size, size).
 
     Args:
-        paths: image files (`images.read_rgb` says which); one may come several times.
+        paths: image files (`decode.read_rgb` says which); one may come several times.
         size: side of the square in pixels.
-        cache_dir: where the decoded images are kept (`image_store` says how), shared by all
+        cache_dir: where the decoded images are kept (`store.py` says how), shared by all
             splits and runs; None decodes at every access, to the same tensors. Either way, every
             image is known to be readable, and its cached copy to be whole, before this returns.
         on_bad_image: "error", or "blank": a grey image stands in, and `bad` says for which.
@@ -59,7 +60,6 @@ class ImageCache:
         self.size, self.interpolation = size, interpolation
         self._paths = [str(Path(path).absolute()) for path in paths]
         distinct = list(dict.fromkeys(self._paths))
-        self._file: BinaryIO | None = None
         if cache_dir is None:
             self._store = self._rows = None
             # A full decode: no cheaper look finds everything that may be wrong.
@@ -94,27 +94,13 @@ class ImageCache:
             return
         if self._store is None:
             pixels[:] = resize(read_rgb(path), self.size, self.interpolation)
-            return
-        try:
-            # Held here: another thread may open it too and take its place, which would close it.
-            file = self._file or self._store.pixels.open("rb", buffering=0)
-            self._file = file
-            whole = self._store.read(file.fileno(), int(self._rows[i]), pixels)
-        except OSError:
-            whole = False
-        if not whole:
-            raise InputError(f"{self._store.pixels}: was cut or removed. Start the run again.")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
+        else:
+            self._store.read(int(self._rows[i]), pixels)
 
     def _report_bad(self, on_bad_image: str) -> None:
         if not self.bad:
             return
-        lines = list(self.bad.values())
-        if len(lines) > SHOWN:
-            lines[SHOWN:] = [f"and {len(lines) - SHOWN:,} more"]
-        shown = "\n  ".join(lines)
+        shown = "\n  ".join(first_and_more(list(self.bad.values()), SHOWN))
         what = f"{len(self.bad):,} of {len(set(self._paths)):,} images cannot be used"
         if on_bad_image == "error":
             raise InputError(

@@ -4,8 +4,9 @@ A cache folder holds one store per size, decoder and interpolation, a folder of 
 `pixels.bin`, rows of size * size * 3 bytes, and `index.txt`, one line per image file seen: its path
 and stat, the SHA-256 of its content, and the row with the row's CRC-32. Rows go by content, so
 splits, samples, runs and moved folders share them. Both files are only appended to: a kill costs
-the image being written. Each line and each row has a checksum: what is damaged is made again. Nothing is removed;
-deleting the folder between two runs is safe.
+the image being written. Each line and each row has a checksum: what is damaged is made again.
+Nothing is removed; the folder may be deleted at any time: a run goes on with the file that it
+opened.
 """
 
 import hashlib
@@ -16,14 +17,14 @@ import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import PIL
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import decode, read_file, resize
-from mmf_hm_concat.utils.locks import waiting_lock
+from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
 
 logger = logging.getLogger("mmf_hm_concat")
@@ -52,10 +53,43 @@ class ImageStore:
         self.folder, self.interpolation = cache_dir / name, interpolation
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.txt"
         self.size, self.row_bytes = size, size * size * 3
+        # The pixels, opened once: rows mean nothing in a file that another run has put there.
+        self._file: BinaryIO | None = None
+        self._identity: tuple[int, int] | None = None  # of that file: device and inode
 
-    def read(self, file: int, row: int, pixels: np.ndarray) -> bool:
-        """Fill ``pixels``, uint8 of ``row_bytes``, with a row; False when the file ends before."""
-        return os.preadv(file, [pixels], row * self.row_bytes) == self.row_bytes
+    def read(self, row: int, pixels: np.ndarray) -> None:
+        """Fill ``pixels``, uint8 of ``row_bytes``, with a row that `rows_of` gave.
+
+        Raises:
+            InputError: the file was cut; or, in a process that opens it anew, removed or replaced.
+        """
+        try:
+            # Held here: another thread may open it too and take its place, which would close it.
+            file = self._file or self._open("rb")
+            if self._read(file, row, pixels):
+                return
+        except OSError:
+            pass
+        raise InputError(
+            f"{self.pixels}: was cut, removed or replaced meanwhile. Start the run again."
+        )
+
+    def _read(self, file: BinaryIO, row: int, pixels: np.ndarray) -> bool:
+        return os.preadv(file.fileno(), [pixels], row * self.row_bytes) == self.row_bytes
+
+    def _open(self, mode: str) -> BinaryIO:
+        """Open the pixels. OSError when that is another file than was opened first."""
+        file = self.pixels.open(mode, buffering=0)
+        status = os.fstat(file.fileno())
+        identity = (status.st_dev, status.st_ino)
+        if self._identity not in (None, identity):
+            file.close()
+            raise OSError("another process removed it meanwhile; start the run again")
+        self._file, self._identity = file, identity
+        return file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
 
     def rows_of(self, paths: list[str]) -> tuple[dict[str, int], dict[str, str]]:
         """Make sure that all images are there and whole.
@@ -81,7 +115,7 @@ class ImageStore:
         if len(rows) == len(stats):  # what is complete is only read, and needs no lock
             return rows, {}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with waiting_lock(self.folder / "lock", "decodes into it"):
+        with locked(self.folder / "lock", "decodes images"):
             rows = self._look_up(stats)  # the process before us may have made them
             missing = {path: stat for path, stat in stats.items() if path not in rows}
             if not missing:
@@ -103,14 +137,15 @@ class ImageStore:
         known = {line.path: line for line in self._lines()}  # the last line about a path counts
         found = [known[path] for path, stat in stats.items() if path in known]
         found = [line for line in found if line.stat == stats[line.path]]
-        if not found or not self.pixels.exists():
+        if not found or not (self._file or self.pixels.exists()):
             return {}
         found.sort(key=lambda line: line.row)  # as they lie on the disk
-        with self.pixels.open("rb", buffering=0) as file, ThreadPoolExecutor(num_cores()) as pool:
+        file = self._file or self._open("rb")
 
-            def check(lines: list[Line]) -> list[bool]:
-                return [self._is_whole(file.fileno(), line) for line in lines]
+        def check(lines: list[Line]) -> list[bool]:
+            return [self._is_whole(file, line) for line in lines]
 
+        with ThreadPoolExecutor(num_cores()) as pool:
             shares = [found[start : start + 64] for start in range(0, len(found), 64)]
             whole = [good for share in pool.map(check, shares) for good in share]
         if not all(whole):
@@ -118,21 +153,19 @@ class ImageStore:
             logger.warning("%s: %s damaged images are decoded again", self.pixels, damaged)
         return {line.path: line.row for line, good in zip(found, whole, strict=True) if good}
 
-    def _is_whole(self, file: int, line: Line) -> bool:
+    def _is_whole(self, file: BinaryIO, line: Line) -> bool:
         pixels = np.empty(self.row_bytes, np.uint8)
-        return self.read(file, line.row, pixels) and zlib.crc32(pixels) == line.crc
+        return self._read(file, line.row, pixels) and zlib.crc32(pixels) == line.crc
 
     def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
         """Decode into rows, in order; returns what `rows_of` does."""
         by_content = {line.sha256: line for line in self._lines()}
         self._check_space(missing, by_content)
         self.pixels.touch()
+        file = self._open("r+b")
         rows: dict[str, int] = {}
         problems: dict[str, str] = {}
-        with (
-            self.pixels.open("r+b", buffering=0) as file,
-            self.index.open("ab", buffering=0) as index,
-        ):
+        with self.index.open("ab", buffering=0) as index:
             # Never a row by which a line or a running process means another image.
             past_end = -(-file.seek(0, os.SEEK_END) // self.row_bytes)
             free_row = max([past_end, *(line.row + 1 for line in by_content.values())])
@@ -142,7 +175,7 @@ class ImageStore:
                     data = read_file(path)
                     content = hashlib.sha256(data).hexdigest()
                     line = by_content.get(content)
-                    if line and self._is_whole(file.fileno(), line):
+                    if line and self._is_whole(file, line):
                         return content, None  # the image was moved or touched, or is a copy
                     return content, resize(decode(data, path), self.size, self.interpolation)
                 except InputError as error:

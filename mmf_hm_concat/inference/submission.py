@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.utils.files import atomic_write, open_regular
+from mmf_hm_concat.utils.text import counted, first_and_more
 
 HEADER = ["id", "proba", "label"]
 # As many ids or lines of one kind of problem as a person reads.
@@ -45,7 +46,7 @@ class Summary:
             if value is not None
         ]
         return (
-            f"Wrote {self.path}: {_count(self.rows, 'meme')}, {self.share_hateful:.1%} labelled "
+            f"Wrote {self.path}: {counted(self.rows, 'meme')}, {self.share_hateful:.1%} labelled "
             f"hateful, {', '.join(means)}."
         )
 
@@ -71,7 +72,7 @@ def write_submission(
             repeated id, another `id_format`, a threshold outside (0, 1], or an unwritable path.
     """
     path, probabilities = Path(path), np.asarray(probabilities, dtype=np.float64)
-    check_settings(threshold, id_format)
+    check_config(threshold, id_format)
     if len(memes) == 0:
         raise InputError(f"{path}: the test split has no memes, so there is nothing to submit.")
     if probabilities.shape != (len(memes),):
@@ -104,7 +105,7 @@ def write_submission(
     )
 
 
-def check_settings(threshold: float, id_format: str) -> None:
+def check_config(threshold: float, id_format: str) -> None:
     """Raise InputError for what `write_submission` would refuse, before there are predictions."""
     if id_format not in ("number", "padded"):
         raise InputError(f"evaluation.id_format: {id_format!r} is neither number nor padded.")
@@ -165,7 +166,8 @@ def check_submission(
 def read_rows(path: Path) -> tuple[list[list[str]], list[str]]:
     """The rows below the header, three fields each; or none, and what is wrong with the file."""
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
     if not content.strip():
@@ -187,10 +189,11 @@ def read_rows(path: Path) -> tuple[list[list[str]], list[str]]:
             f"upload is refused.{hint}"
         ]
     bad = [(line, len(row)) for line, row in enumerate(rows, 2) if len(row) != 3]
-    return [] if bad else rows, [
-        f"Line {line}: {_count(fields, 'field')} instead of 3: the upload is refused."
-        for line, fields in bad[:SHOWN]
+    problems = [
+        f"Line {line}: {counted(fields, 'field')} instead of 3: the upload is refused."
+        for line, fields in bad
     ]
+    return [] if bad else rows, first_and_more(problems, SHOWN)
 
 
 def values_of(rows: list[list[str]]) -> tuple[list[int | None], list[float | None]]:
@@ -221,9 +224,9 @@ def _id_problems(rows: list[list[str]], ids: list[int | None], expected: list[in
         ),
     ):
         if found:
-            some = ", ".join(map(str, found[:SHOWN])) + (", ..." if len(found) > SHOWN else "")
+            some = ", ".join(first_and_more(found, SHOWN))
             verb = "is" if len(found) == 1 else "are"
-            problems.append(f"{_count(len(found), 'id')} {verb} {what} ({some}): {meaning}.")
+            problems.append(f"{counted(len(found), 'id')} {verb} {what} ({some}): {meaning}.")
     if not problems and ids != expected:
         at = next(i for i, (a, b) in enumerate(zip(ids, expected, strict=True)) if a != b)
         problems.append(
@@ -236,9 +239,5 @@ def _id_problems(rows: list[list[str]], ids: list[int | None], expected: list[in
 def _where(rows: list[list[str]], bad: list[int]) -> str:
     """In how many rows, and the first of them."""
     row = [field[:40] for field in rows[bad[0]]]
-    lines = _count(len(bad), "line")
+    lines = counted(len(bad), "line")
     return f"in {lines} ({'first: ' if len(bad) > 1 else ''}line {bad[0] + 2}, {','.join(row)!r})"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

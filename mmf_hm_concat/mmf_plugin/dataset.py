@@ -20,9 +20,9 @@ from mmf.utils.configuration import get_mmf_env
 from omegaconf import DictConfig
 from torch import Tensor
 
-from mmf_hm_concat.data.layout import open_release
+from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.sampling import class_weights, sample_training
-from mmf_hm_concat.data.table import drop_duplicates, read_release
+from mmf_hm_concat.data.table import drop_duplicates, read_splits
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
@@ -73,13 +73,13 @@ def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
     if run is not settings:  # the registry outlives a run
         _check_settings(config)
         needed = splits_of_run(settings)
-        release = open_release(
+        release = find_layout(
             _data_dir(config),
             {split: config.splits[split] for split in needed},
             cache_dir=Path(config.cache_dir),
             needed=needed,
         )
-        known = read_release(release)
+        known = read_splits(release)
         registry.register(f"{NAME}_memes", (settings, known))
     return known
 

@@ -20,13 +20,13 @@ from mmf.utils.distributed import get_rank, get_world_size, is_master, suppress_
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.locks import LONGEST_WAIT
+from mmf_hm_concat.utils.locks import MAX_WAIT_MINUTES
 
 _spawn = torch.multiprocessing.spawn
 T = TypeVar("T")
 
 # The longest that ranks wait for each other: while one decodes all images, say.
-TIMEOUT = timedelta(seconds=LONGEST_WAIT)
+TIMEOUT = timedelta(minutes=MAX_WAIT_MINUTES)
 
 
 def join_process_group() -> None:
@@ -118,7 +118,7 @@ def lost_rank(error: BaseException) -> InputError | None:
         return None
     return InputError(
         f"Rank {get_rank()} lost another rank, which ended or did not answer for "
-        f"{LONGEST_WAIT // 60} minutes: its own message says why "
+        f"{MAX_WAIT_MINUTES:g} minutes: its own message says why "
         f"({str(error).splitlines()[0][:200]}). checkpoint.resume=true goes on from the last "
         "checkpoint."
     )

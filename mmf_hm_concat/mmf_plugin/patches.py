@@ -166,7 +166,7 @@ def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str])
 
 
 def _hide_password(config: DictConfig) -> None:
-    """Move the archive's password to the environment, where `open_release` looks for it.
+    """Move the archive's password to the environment, where `find_layout` looks for it.
 
     The config is written to config.yaml, into every checkpoint, and maybe into a log.
     """

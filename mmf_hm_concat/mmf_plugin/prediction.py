@@ -9,7 +9,7 @@ from mmf.common.test_reporter import TestReporter
 from mmf.utils.distributed import is_master
 
 from mmf_hm_concat.inference.scoring import score
-from mmf_hm_concat.inference.submission import check_settings, write_submission
+from mmf_hm_concat.inference.submission import check_config, write_submission
 from mmf_hm_concat.mmf_plugin.dataset import HMCompetitionDataset
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def predict(trainer: "ConcatTrainer") -> None:
     """Predict the test split of every data set of the run."""
     settings = trainer.config.evaluation
-    check_settings(settings.threshold, settings.id_format)
+    check_config(settings.threshold, settings.id_format)
     reports = trainer._evaluate("test")
     if not is_master():
         return

@@ -4,7 +4,6 @@ Both work in any MMF data set with a `text` field or an image. Our own data set 
 them meme by meme: it asks for all sentence vectors at once, and for the settings of the image.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torchvision.transforms import v2
 
+from mmf_hm_concat.data.annotations import Problem, read_json_lines
 from mmf_hm_concat.encoders.fasttext_model import (
     TextModel,
     fit_text_model,
@@ -33,6 +33,7 @@ from mmf_hm_concat.mmf_plugin.resume import find_checkpoint, load_or_fall_back
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.utils.text import first_and_more
 
 # What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
 OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
@@ -172,17 +173,19 @@ class FastTextSentenceVector(BaseProcessor):
 
 
 def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
-    texts = []
+    texts, problems = [], []
     for name in [files] if isinstance(files, str) else files:
         path = Path(data_dir) / name
-        try:
-            # Not splitlines: it also splits at U+2028, which JSON lets stand within a text.
-            lines = path.read_text("utf-8").split("\n")
-            texts += [json.loads(line)["text"] for line in lines if line.strip()]
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file (annotations of the text processor)") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not one JSON object with a text a line ({error})") from None
+        lines, rows, of_file = read_json_lines(path)
+        problems += of_file
+        for line, row in zip(lines, rows, strict=True):
+            if isinstance(row.get("text"), str):
+                texts.append(row["text"])
+            else:
+                problems.append(Problem(str(path), line, "has no text: give it one."))
+    if problems:
+        shown = "\n  ".join(first_and_more(problems, 20))
+        raise InputError(f"annotations of the text processor:\n  {shown}")
     return texts
 
 

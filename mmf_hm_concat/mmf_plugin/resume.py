@@ -14,6 +14,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.distributed import on_every_rank, on_first_rank
 from mmf_hm_concat.training import checkpoints, random_state
 from mmf_hm_concat.utils.files import atomic_write, remove_leftovers
+from mmf_hm_concat.utils.text import first_and_more
 
 if TYPE_CHECKING:
     from mmf_hm_concat.mmf_plugin.trainer import ConcatTrainer
@@ -180,9 +181,9 @@ def _compare_settings(trainer: "ConcatTrainer", state: dict[str, Any], path: Pat
         for config in (state.get("config", {}), settings_of_run(trainer.config))
     )
     if found := checkpoints.differences(old, new):
-        more = f" and {len(found) - 10} more" if len(found) > 10 else ""
         trainer.log(
-            f"{path} was made with other settings: {', '.join(found[:10])}{more}.", "warning"
+            f"{path} was made with other settings: {', '.join(first_and_more(found, 10))}.",
+            "warning",
         )
 
 
@@ -238,7 +239,11 @@ def _load_mapped(trainer: "ConcatTrainer", state: dict[str, Any], mapping: DictC
     if wrong or not taken:
         raise InputError(
             "checkpoint.pretrained_state_mapping: "
-            + (f"these do not fit the model: {', '.join(wrong[:10])}" if wrong else "nothing found")
+            + (
+                f"these do not fit the model: {', '.join(first_and_more(wrong, 10))}"
+                if wrong
+                else "nothing found"
+            )
         )
     trainer.model.load_state_dict(own | taken)
     trainer.log(f"Took over {len(taken)} parameters from the checkpoint.")

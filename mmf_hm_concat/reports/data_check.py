@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Release, open_release
-from mmf_hm_concat.data.table import check_release
+from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Layout, find_layout
+from mmf_hm_concat.data.table import check_splits
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import why_unreadable
 from mmf_hm_concat.utils.parallel import parallel_map
@@ -24,7 +24,7 @@ def check_data(
     """Log a data set's counts, warnings and problems; decode every image to find broken ones.
 
     Args:
-        data_dir, splits, cache_dir, password: as for `open_release`. Splits that do not exist
+        data_dir, splits, cache_dir, password: as for `find_layout`. Splits that do not exist
             are only mentioned, but one must.
         log: called with each line or block of lines.
 
@@ -32,15 +32,15 @@ def check_data(
         Whether the data set can be used: there may be warnings, but no problems.
     """
     try:
-        release = open_release(data_dir, splits, cache_dir=cache_dir, password=password, needed=())
-        tables, errors, notes = check_release(release)
+        layout = find_layout(data_dir, splits, cache_dir=cache_dir, password=password, needed=())
+        tables, errors, notes = check_splits(layout)
     except InputError as error:
         log(str(error))
         return False
-    log(_counts(release, tables))
-    log(f"images: {release.images}")
+    log(_counts(layout, tables))
+    log(f"images: {layout.images}")
     for split in splits:
-        if split not in release.annotations:
+        if split not in layout.annotations:
             log(f"warning: {split}: no files for it ({splits[split]}).")
     for level, note in notes:
         log(f"{logging.getLevelName(level).lower()}: {note}")
@@ -51,9 +51,9 @@ def check_data(
     return not errors
 
 
-def _counts(release: Release, tables: Mapping[str, pd.DataFrame]) -> str:
+def _counts(layout: Layout, tables: Mapping[str, pd.DataFrame]) -> str:
     rows = []
-    for split, files in release.annotations.items():
+    for split, files in layout.annotations.items():
         names = " + ".join(file.name for file in files)
         if split not in tables:
             rows.append((split, names, *["-"] * 5))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.utils.text import first_and_more
 
 # Of the checkpoints that this release writes. 1 (release 0.1.0) had no version in it.
 FORMAT_VERSION = 2
@@ -187,11 +188,9 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pa
         if key in state and own[key].shape != state[key].shape
     ]
     if problems:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise InputError(
             f"{source}: these are the weights of another model.\n  "
-            + "\n  ".join(problems[:10])
-            + more
+            + "\n  ".join(first_and_more(problems, 10))
             + "\nUse the model_config of the run that made it (config.yaml beside it)."
         )
     model.load_state_dict(state)

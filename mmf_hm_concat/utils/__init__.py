@@ -1,1 +1,1 @@
-"""What every other folder may use: atomic writes, checksums, work on all cores."""
+"""What every other folder may use: files, locks, wording of messages, work on all cores."""

@@ -1,11 +1,46 @@
 """Writing files so that no reader ever sees half of one, and telling files apart by content."""
 
+import errno
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading bytes.
+
+    Raises OSError for what is no regular file, at once: a pipe or a device may never end.
+    """
+    path = Path(path)
+    if kind := kind_if_not_regular(path):
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+    return path.open("rb")
+
+
+def kind_if_not_regular(path: Path) -> str | None:
+    """What a path leads to when that is no regular file; None for a file, or for nothing."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link in a circle"
+        if error.errno == errno.ENOENT and path.is_symlink():
+            return "a link to nothing"
+        return None
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 @contextmanager
@@ -38,7 +73,7 @@ def remove_leftovers(folder: Path, pattern: str) -> None:
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as content:
+    with open_regular(path) as content:
         while block := content.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""One process makes something, the others wait for it: for a stated time, then with a message."""
+"""One process at a time: a lock file that is waited for, but not for ever."""
 
 import logging
 from collections.abc import Iterator
@@ -11,31 +11,35 @@ from mmf_hm_concat.errors import InputError
 
 logger = logging.getLogger("mmf_hm_concat")
 
-# Seconds. The competition's 12,140 images take two minutes to decode on two cores.
-LONGEST_WAIT = 1800
+# Longer than unpacking or decoding the whole data set takes on a slow disk.
+MAX_WAIT_MINUTES = 30.0
 
 
 @contextmanager
-def waiting_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file ``path``; while another process holds it, say so and wait.
+def locked(lock_file: Path, work: str) -> Iterator[None]:
+    """Hold a lock for the block, after other processes and threads have let it go.
 
     Args:
-        what: what the other process does, as "decodes images into it".
+        lock_file: made when missing, in a folder that exists. The system frees the lock of a
+            process that died.
+        work: what its holder does, after "another process", as "unpacks img.tar.gz".
 
     Raises:
-        InputError: it is still held after ``LONGEST_WAIT`` seconds.
+        InputError: not free after `MAX_WAIT_MINUTES`.
+        OSError: the file cannot be made or locked.
     """
-    lock = FileLock(path)
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("%s: waiting for another process that %s", path.parent, what)
+        logger.info("waiting for another process that %s (%s)", work, lock_file)
         try:
-            lock.acquire(timeout=LONGEST_WAIT)
+            lock.acquire(timeout=60 * MAX_WAIT_MINUTES)
         except Timeout:
             raise InputError(
-                f"{path}: another process that {what} has held this lock for {LONGEST_WAIT} "
-                "seconds. Wait until it has ended, or end it, and start again."
+                f"{lock_file}: waited {MAX_WAIT_MINUTES:g} minutes for another process that "
+                f"{work}. Stop that process if it hangs (`fuser {lock_file}` names it), or use "
+                "another cache folder."
             ) from None
     try:
         yield

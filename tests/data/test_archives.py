@@ -13,7 +13,7 @@ from zipcrypto import encrypted_zip
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError
 
-PICTURES = {"img/01236.png": b"one" * 5000, "img/01243.png": b"two" * 5000}
+IMAGES = {"img/01236.png": b"one" * 5000, "img/01243.png": b"two" * 5000}
 
 
 def tar_with(path, *members, mode="w:gz"):
@@ -61,15 +61,15 @@ def unpack(path, **limits):
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_tars_are_unpacked(tmp_path, mode):
-    count, into = unpack(tar_with(tmp_path / "a.tar", *PICTURES.items(), mode=mode))
+    count, into = unpack(tar_with(tmp_path / "a.tar", *IMAGES.items(), mode=mode))
     assert count == 2
-    assert contents(into) == PICTURES
+    assert contents(into) == IMAGES
 
 
 def test_zips_are_told_by_content_and_unpacked(tmp_path):
-    count, into = unpack(zip_with(tmp_path / "a.tar.gz", ("img/", b""), *PICTURES.items()))
+    count, into = unpack(zip_with(tmp_path / "a.tar.gz", ("img/", b""), *IMAGES.items()))
     assert count == 2
-    assert contents(into) == PICTURES
+    assert contents(into) == IMAGES
 
 
 def test_folders_given_twice_and_dot_names_are_fine(tmp_path):
@@ -98,7 +98,7 @@ TAR_ONLY = {
 @pytest.mark.parametrize("case", [*HOSTILE, *TAR_ONLY])
 def test_hostile_tar_members(tmp_path, case):
     member, why = {**HOSTILE, **TAR_ONLY}[case]
-    path = tar_with(tmp_path / "a.tar.gz", *PICTURES.items(), member)
+    path = tar_with(tmp_path / "a.tar.gz", *IMAGES.items(), member)
     name = member[0].name if isinstance(member[0], tarfile.TarInfo) else member[0]
     refused(path, repr(name), why)
 
@@ -107,7 +107,7 @@ def test_hostile_tar_members(tmp_path, case):
 def test_hostile_zip_members(tmp_path, case):
     member, why = {**HOSTILE, "link": ((zip_link("x"), b"/etc"), "links")}[case]
     name = member[0].filename if case == "link" else member[0]
-    refused(zip_with(tmp_path / "a.zip", *PICTURES.items(), member), repr(name), why)
+    refused(zip_with(tmp_path / "a.zip", *IMAGES.items(), member), repr(name), why)
 
 
 def refused(path, *words, **limits):
@@ -117,30 +117,30 @@ def refused(path, *words, **limits):
     assert "\n" not in message
     for word in (str(path), *words):
         assert word in message
-    assert contents(path.parent).keys() <= {path.name, *(f"into/{name}" for name in PICTURES)}
+    assert contents(path.parent).keys() <= {path.name, *(f"into/{name}" for name in IMAGES)}
     return message
 
 
 @pytest.mark.parametrize("twice", ["img/01236.png", "./img//01236.png", "img"])
 def test_duplicate_names(tmp_path, twice):
     folder = special("img", tarfile.DIRTYPE)
-    members = [(folder, b""), *PICTURES.items(), (twice, b"other")]
+    members = [(folder, b""), *IMAGES.items(), (twice, b"other")]
     refused(tar_with(tmp_path / "a.tar", *members), repr(twice), "twice")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_duplicate_names_in_a_zip(tmp_path):
-    path = zip_with(tmp_path / "a.zip", *PICTURES.items(), ("img/01236.png", b"other"))
+    path = zip_with(tmp_path / "a.zip", *IMAGES.items(), ("img/01236.png", b"other"))
     refused(path, "'img/01236.png'", "twice")
 
 
 def test_too_many_members(tmp_path):
-    path = tar_with(tmp_path / "a.tar", *PICTURES.items())
+    path = tar_with(tmp_path / "a.tar", *IMAGES.items())
     refused(path, "'img/01243.png'", "1 members", max_files=1)
 
 
 def test_too_many_bytes(tmp_path):
-    path = zip_with(tmp_path / "a.zip", *PICTURES.items())
+    path = zip_with(tmp_path / "a.zip", *IMAGES.items())
     refused(path, "'img/01243.png'", "20000 bytes", max_bytes=20_000)
 
 
@@ -166,7 +166,7 @@ def test_oversized_tar_header_is_not_read_into_memory(tmp_path):
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 0.6, 0.95])
 def test_cut_archives(tmp_path, kind, kept):
-    noise = {name: random.Random(name).randbytes(5000) for name in PICTURES}
+    noise = {name: random.Random(name).randbytes(5000) for name in IMAGES}
     whole = tmp_path / f"a.{kind}"
     if kind == "zip":
         zip_with(whole, *noise.items())
@@ -178,7 +178,7 @@ def test_cut_archives(tmp_path, kind, kept):
 
 
 def test_a_tar_cut_between_members_is_noticed(tmp_path):
-    path = tar_with(tmp_path / "a.tar", *PICTURES.items(), mode="w")
+    path = tar_with(tmp_path / "a.tar", *IMAGES.items(), mode="w")
     path.write_bytes(path.read_bytes()[: 512 + 15_360])
     refused(path, "damaged or cut off")
 
@@ -187,7 +187,7 @@ def test_a_tar_cut_between_members_is_noticed(tmp_path):
 def test_a_flipped_byte_is_noticed(tmp_path, seed):
     """Whatever byte it is, the outcome is a message or every image's right content."""
     draw = random.Random(seed)
-    noise = {name: draw.randbytes(300) for name in PICTURES}
+    noise = {name: draw.randbytes(300) for name in IMAGES}
     path = tmp_path / "a"
     (tar_with if seed % 2 else zip_with)(path, *noise.items())
     data = bytearray(path.read_bytes())

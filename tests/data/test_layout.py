@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmf_hm_concat.data import layout as release_module
-from mmf_hm_concat.data.layout import DEFAULT_SPLITS, open_release
+from mmf_hm_concat.data import layout as layout_module
+from mmf_hm_concat.data.layout import DEFAULT_SPLITS, find_layout
 from mmf_hm_concat.errors import InputError
 
 PHASE_1 = ("train", "dev", "test")
@@ -40,15 +40,15 @@ def write_image_tar(path, prefix="img/", members=("00001.png",)):
 @pytest.fixture
 def find(tmp_path):
     def find(data_dir=None, splits=DEFAULT_SPLITS, **more):
-        return open_release(
+        return find_layout(
             data_dir or tmp_path / "data", splits, cache_dir=tmp_path / "cache", **more
         )
 
     return find
 
 
-def names(release):
-    files = release.annotations.items()
+def names(layout):
+    files = layout.annotations.items()
     return {split: [file.stem for file in of_split] for split, of_split in files}
 
 
@@ -60,10 +60,10 @@ OF_PHASE_2 = {"train": ["train"], "val": ["dev_seen", "dev_unseen"], "test": ["t
 def test_a_folder_of_each_phase(tmp_path, find, phase, found):
     write_annotations(tmp_path / "data", phase)
     write_images(tmp_path / "data")
-    release = find()
-    assert names(release) == found
-    assert all(file.is_file() for files in release.annotations.values() for file in files)
-    assert release.images == tmp_path / "data"
+    layout = find()
+    assert names(layout) == found
+    assert all(file.is_file() for files in layout.annotations.values() for file in files)
+    assert layout.images == tmp_path / "data"
     assert not (tmp_path / "cache").exists()  # nothing is copied that can be read
 
 
@@ -90,10 +90,10 @@ def test_what_mmf_converted(tmp_path, find, given, archived):
         write_image_tar(defaults / "images" / "img.tar.gz")
     else:
         write_images(defaults / "images")
-    release = find(tmp_path / "data" / given)
-    assert names(release) == OF_PHASE_1
-    assert (release.images / "img" / "00001.png").is_file()
-    assert archived or release.images == defaults / "images"
+    layout = find(tmp_path / "data" / given)
+    assert names(layout) == OF_PHASE_1
+    assert (layout.images / "img" / "00001.png").is_file()
+    assert archived or layout.images == defaults / "images"
 
 
 @pytest.mark.parametrize("archive", ["img.tar.gz", "images.tar.gz", "images/img.tar.gz", "img.tgz"])
@@ -115,20 +115,20 @@ def test_the_downloaded_zip(tmp_path, find, inner, archived):
         write_image_tar(tmp_path / "made" / inner / "img.tar.gz")
     else:
         write_images(tmp_path / "made" / inner)
-    release = find(shutil.make_archive(tmp_path / "hm", "zip", tmp_path / "made"))
-    assert names(release) == OF_PHASE_2
-    assert (release.images / "img" / "00001.png").is_file()
+    layout = find(shutil.make_archive(tmp_path / "hm", "zip", tmp_path / "made"))
+    assert names(layout) == OF_PHASE_2
+    assert (layout.images / "img" / "00001.png").is_file()
 
 
 def test_an_archive_is_unpacked_once_until_it_changes(tmp_path, find, monkeypatch):
     unpacked = []
-    extract = release_module.extract
+    extract = layout_module.extract
 
     def counted(archive, *args, **more):
         unpacked.append(archive)
         return extract(archive, *args, **more)
 
-    monkeypatch.setattr(release_module, "extract", counted)
+    monkeypatch.setattr(layout_module, "extract", counted)
     write_annotations(tmp_path / "data", PHASE_1)
     archive = tmp_path / "data" / "img.tar.gz"
     write_image_tar(archive)
@@ -152,7 +152,7 @@ def test_a_half_extraction_never_counts(tmp_path, find, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(release_module, "extract", killed)
+        patch.setattr(layout_module, "extract", killed)
         patch.setattr(shutil, "rmtree", lambda *args, **more: None)
         with pytest.raises(KeyboardInterrupt):
             find()
@@ -171,8 +171,8 @@ def test_a_bad_archive_leaves_nothing_behind(tmp_path, find):
 
 def open_in_process(data_dir, cache_dir, start, results):
     start.wait()
-    release = open_release(data_dir, DEFAULT_SPLITS, cache_dir=cache_dir)
-    results.put((str(release.images), len(list((release.images / "img").iterdir()))))
+    layout = find_layout(data_dir, DEFAULT_SPLITS, cache_dir=cache_dir)
+    results.put((str(layout.images), len(list((layout.images / "img").iterdir()))))
 
 
 def test_several_processes_at_once(tmp_path):
@@ -192,20 +192,20 @@ def test_several_processes_at_once(tmp_path):
     assert [count for _, count in found] == [300]
 
 
-def test_the_password_comes_from_the_setting_or_the_environment(tmp_path, find, monkeypatch):
+def test_the_password_comes_from_the_argument_or_the_environment(tmp_path, find, monkeypatch):
     given = []
 
     def noted(archive, into, *, password):
         given.append(password)
         write_annotations(into, PHASE_1)
 
-    monkeypatch.setattr(release_module, "extract", noted)
+    monkeypatch.setattr(layout_module, "extract", noted)
     monkeypatch.setenv("HM_ZIP_PASSWORD", "from the environment")
     for name in ("a", "b"):
         (tmp_path / f"{name}.zip").write_bytes(b"PK")
     find(tmp_path / "a.zip")
-    find(tmp_path / "b.zip", password="from the setting")
-    assert given == ["from the environment", "from the setting"]
+    find(tmp_path / "b.zip", password="from the argument")
+    assert given == ["from the environment", "from the argument"]
 
 
 @pytest.mark.parametrize(
@@ -223,8 +223,8 @@ def test_the_password_comes_from_the_setting_or_the_environment(tmp_path, find, 
 def test_alternatives_and_merges(tmp_path, find, spec, found):
     write_annotations(tmp_path / "data", PHASE_2)
     write_images(tmp_path / "data")
-    release = find(splits={"train": "train", "val": spec}, needed=("train",))
-    assert names(release).get("val") == found
+    layout = find(splits={"train": "train", "val": spec}, needed=("train",))
+    assert names(layout).get("val") == found
 
 
 def test_own_files_by_path(tmp_path, find, monkeypatch):
@@ -235,10 +235,10 @@ def test_own_files_by_path(tmp_path, find, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = tmp_path / "own + other or such" / "mine.jsonl"
     splits = {"train": str(own), "val": "here/yours.jsonl", "test": "dev"}
-    release = find(splits=splits)
-    assert release.annotations["train"] == (own,)
-    assert release.annotations["val"] == (Path("here/yours.jsonl"),)
-    assert release.images == tmp_path / "data"
+    layout = find(splits=splits)
+    assert layout.annotations["train"] == (own,)
+    assert layout.annotations["val"] == (Path("here/yours.jsonl"),)
+    assert layout.images == tmp_path / "data"
 
 
 def test_missing_splits_are_all_named_with_every_alternative(tmp_path, find):
@@ -265,7 +265,7 @@ def test_no_split_at_all_is_an_error_even_if_none_is_needed(tmp_path, find):
         find(splits={}, needed=())
 
 
-def test_two_nested_releases_are_not_chosen_between(tmp_path, find):
+def test_two_nested_layouts_are_not_chosen_between(tmp_path, find):
     for phase in ("phase1", "phase2"):
         write_annotations(tmp_path / "data" / phase, PHASE_1)
     with pytest.raises(InputError, match=r"phase1.*phase2"):
@@ -279,7 +279,7 @@ def test_two_nested_releases_are_not_chosen_between(tmp_path, find):
 def test_no_data(tmp_path, data_dir, why):
     given = data_dir and tmp_path / data_dir
     with pytest.raises(InputError, match=why):
-        open_release(given, DEFAULT_SPLITS, cache_dir=tmp_path)
+        find_layout(given, DEFAULT_SPLITS, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("spec", ["train+", 5, ["train"], "dev or +"])

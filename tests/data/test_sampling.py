@@ -82,11 +82,11 @@ def test_the_rows_are_these_on_every_machine():
 
 
 def test_the_draw_depends_on_seed_and_ids_not_on_the_order():
-    settings = {"balance": "undersample", "dev_limit": 40}
-    drawn = sample_training(TABLE, seed=1, **settings)["number"]
-    assert sample_training(TABLE, seed=1, **settings)["number"].tolist() == drawn.tolist()
-    assert set(sample_training(TABLE[::-1], seed=1, **settings)["number"]) == set(drawn)
-    assert set(sample_training(TABLE, seed=2, **settings)["number"]) != set(drawn)
+    arguments = {"balance": "undersample", "dev_limit": 40}
+    drawn = sample_training(TABLE, seed=1, **arguments)["number"]
+    assert sample_training(TABLE, seed=1, **arguments)["number"].tolist() == drawn.tolist()
+    assert set(sample_training(TABLE[::-1], seed=1, **arguments)["number"]) == set(drawn)
+    assert set(sample_training(TABLE, seed=2, **arguments)["number"]) != set(drawn)
 
 
 @pytest.mark.parametrize("balance", ["undersample", "oversample"])
@@ -100,7 +100,7 @@ def test_a_class_without_memes_cannot_be_balanced(balance, table, name):
 
 
 @pytest.mark.parametrize(
-    "settings, words",
+    "arguments, words",
     [
         ({"balance": "upsample"}, "undersample"),
         ({"balance": None}, "balance"),
@@ -110,9 +110,9 @@ def test_a_class_without_memes_cannot_be_balanced(balance, table, name):
         ({"seed": "x"}, "seed"),
     ],
 )
-def test_settings_that_are_not_allowed(settings, words):
+def test_arguments_that_are_not_allowed(arguments, words):
     with pytest.raises(InputError, match=words):
-        sample_training(TABLE, **settings)
+        sample_training(TABLE, **arguments)
 
 
 def test_unlabelled_memes_are_not_dropped_in_silence():

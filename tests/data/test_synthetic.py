@@ -156,7 +156,7 @@ def test_contact_sheet(made, tmp_path):
     assert {(0x1A, 0x7F, 0x37), (0xC0, 0x20, 0x2A)} <= colours  # a tick and a cross
 
 
-def test_contact_sheet_of_what_is_no_picture(made, tmp_path):
+def test_contact_sheet_of_what_is_no_image(made, tmp_path):
     for rows, message in (
         ([], "no memes"),
         ([(made / "train.jsonl", "", None, None)], r"train\.jsonl"),

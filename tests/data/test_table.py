@@ -7,8 +7,8 @@ import os
 import pandas as pd
 import pytest
 
-from mmf_hm_concat.data.layout import Release
-from mmf_hm_concat.data.table import drop_duplicates, read_memes, read_release
+from mmf_hm_concat.data.layout import Layout
+from mmf_hm_concat.data.table import drop_duplicates, read_memes, read_splits
 from mmf_hm_concat.errors import InputError
 
 
@@ -25,7 +25,7 @@ def write(path, *memes):
     return path
 
 
-def write_pictures(folder, numbers):
+def write_images(folder, numbers):
     (folder / "img").mkdir(exist_ok=True)
     for number in numbers:
         (folder / "img" / f"{number:05}.png").write_bytes(f"image {number:05}".encode())
@@ -33,7 +33,7 @@ def write_pictures(folder, numbers):
 
 @pytest.fixture
 def folder(tmp_path):
-    write_pictures(tmp_path, range(1, 60))
+    write_images(tmp_path, range(1, 60))
     return tmp_path
 
 
@@ -104,12 +104,19 @@ def test_an_image_must_be_a_regular_file(folder, read):
     assert len(read(meme(1, img="img/link.png"), meme(2))) == 2
 
 
+def test_a_damaged_line_is_described_without_stammering(folder):
+    file = write(folder / "train.jsonl", b'{"id": "1', b'{"id": "a\tb"}')
+    message = message_of(read_memes, [file], folder, split="train", labels=True)
+    assert "Unterminated string starting at column 8." in message
+    assert "Invalid control character at column 10." in message
+
+
 def test_all_problems_are_shown_up_to_twenty(read):
     bad = [meme(1, label=7, text=None), b"?", *(meme(n, label=n) for n in range(3, 33))]
     lines = message_of(read, *bad).split("\n")
     assert lines[0] == "train: 33 problems:"
     assert len(lines) == 22
-    assert lines[-1] == "  and 13 more."
+    assert lines[-1] == "  and 13 more"
     where = [line.split("line ")[1].split(",")[0] for line in lines[1:-1]]
     assert where == [str(n) for n in (1, 1, *range(2, 20))]
 
@@ -133,7 +140,7 @@ def test_a_split_without_memes(folder, content):
 
 
 def test_dev_seen_and_dev_unseen_make_640(folder, caplog):
-    write_pictures(folder, range(1, 641))
+    write_images(folder, range(1, 641))
     seen = write(folder / "dev_seen.jsonl", *(meme(n) for n in range(1, 501)))
     # the same meme, written in another way
     again = [meme(n, id=n) for n in range(101, 501)]
@@ -168,14 +175,14 @@ def test_memes_without_text_are_a_warning(read, caplog):
     assert caplog.records[0].name == "mmf_hm_concat"
 
 
-def release_of(folder, **splits):
+def layout_of(folder, **splits):
     files = {name: (write(folder / f"{name}.jsonl", *memes),) for name, memes in splits.items()}
-    return Release(files, folder)
+    return Layout(files, folder)
 
 
-def test_a_release(folder, caplog):
+def test_splits_of_a_layout_become_tables(folder, caplog):
     splits = {"train": [meme(1), meme(2)], "val": [meme(3)], "test": [meme(4, label=...)]}
-    tables = read_release(release_of(folder, **splits))
+    tables = read_splits(layout_of(folder, **splits))
     assert {split: table["number"].tolist() for split, table in tables.items()} == {
         "train": [1, 2],
         "val": [3],
@@ -185,15 +192,15 @@ def test_a_release(folder, caplog):
 
 
 def test_problems_of_all_splits_are_shown_together(folder):
-    release = release_of(folder, train=[b"?"], val=[meme(3, label=...)], test=[meme(4)])
-    message = message_of(read_release, release)
+    layout = layout_of(folder, train=[b"?"], val=[meme(3, label=...)], test=[meme(4)])
+    message = message_of(read_splits, layout)
     assert "train: 1 problem" in message and "val.jsonl, line 1, label is missing" in message
-    assert list(read_release(release, splits=["test"])) == ["test"]
-    assert len(read_release(release, labels={}, splits=["val", "test"])) == 2
+    assert list(read_splits(layout, splits=["test"])) == ["test"]
+    assert len(read_splits(layout, labels={}, splits=["val", "test"])) == 2
 
 
 def test_the_same_id_in_two_splits_is_a_warning(folder, caplog):
-    read_release(release_of(folder, train=[meme(1), meme(2)], val=[meme(3)], test=[meme(2, id=2)]))
+    read_splits(layout_of(folder, train=[meme(1), meme(2)], val=[meme(3)], test=[meme(2, id=2)]))
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "memes in train and in test too: 1 (ids 00002)" in record.message
@@ -211,7 +218,7 @@ def with_duplicates(folder):
 
 
 def test_duplicates_are_a_warning(folder, caplog):
-    read_release(release_of(folder, train=with_duplicates(folder)))
+    read_splits(layout_of(folder, train=with_duplicates(folder)))
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "train: 5 memes are 2 by image and text (ids 00001, 00002, 00004" in record.message

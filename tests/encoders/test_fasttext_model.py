@@ -1,4 +1,4 @@
-"""text.py: one fit whoever asks, and no vector from a file that is not what it should be."""
+"""encoders/fasttext_model.py: one fit whoever asks, and no vector from a damaged file."""
 
 import os
 import pickle
@@ -78,7 +78,7 @@ def test_the_cache_is_used_for_the_same_fit_only(model, no_fit):
     folder = model.path.parent
     spread = [f"  {line}\n" for line in TEXTS]
     assert fit_text_model([*spread, "", " "], **SMALL, cache_dir=folder) == model
-    for texts, settings in [
+    for texts, config in [
         (TEXTS[1:], SMALL),
         (TEXTS, SMALL | {"dim": 11}),
         (TEXTS, SMALL | {"epochs": 3}),
@@ -86,7 +86,7 @@ def test_the_cache_is_used_for_the_same_fit_only(model, no_fit):
         (TEXTS, SMALL | {"min_count": 2}),
     ]:
         with pytest.raises(AssertionError, match="fitted again"):
-            fit_text_model(texts, **settings, cache_dir=folder)
+            fit_text_model(texts, **config, cache_dir=folder)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "note", "no note"])
@@ -175,6 +175,46 @@ def test_every_cut_is_noticed(model, tmp_path):
             load_text_model(path)
 
 
+QUANTIZE = """
+import json, sys, fasttext
+texts, path, options = sys.argv[1:]
+config = {"dim": 10, "epoch": 1, "bucket": 500, "wordNgrams": 2, "thread": 1, "lr": 0.01}
+model = fasttext.train_supervised(texts, **config)
+model.quantize(**json.loads(options))
+model.save_model(path)
+"""
+
+
+@pytest.mark.parametrize("options", ["{}", '{"qnorm": true}', '{"qnorm": true, "qout": true}'])
+def test_every_cut_of_a_quantized_model_is_noticed(tmp_path, options):
+    texts, path = tmp_path / "texts", tmp_path / "model.ftz"
+    # 300 labels: qout needs more than 256.
+    texts.write_text("".join(f"__label__{i} w{i} look at dog {i % 7}\n" for i in range(300)))
+    subprocess.run(
+        [sys.executable, "-c", QUANTIZE, str(texts), str(path), options],
+        env={**os.environ, "MALLOC_PERTURB_": "255"},
+        check=True,
+    )
+    assert load_text_model(path).vectors(["look at w7"]).any()
+    content = path.read_bytes()
+    cut = tmp_path / "cut.ftz"
+    for kept in [*range(0, len(content), 97), *range(len(content) - 4, len(content))]:
+        cut.write_bytes(content[:kept])
+        with pytest.raises(InputError, match=r"cut\.ftz"):
+            load_text_model(cut)
+    cut.write_bytes(content + b"\0")
+    with pytest.raises(InputError, match="goes on after its end"):
+        load_text_model(cut)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.bin")
+    for path, kind in ((tmp_path / "pipe.bin", "named pipe"), (Path("/dev/zero"), "device")):
+        with pytest.raises(InputError, match=kind):
+            load_text_model(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -215,7 +255,7 @@ def test_files_of_zeros_or_nonsense_are_refused(model, tmp_path):
         load_text_model(tmp_path)
 
 
-def test_standardization():
+def test_mean_and_std_standardise_and_leave_out_zeros():
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(500, 3)) * [1e-4, 1, 100] + [0.2, 0, -5]).astype(np.float32)
     vectors = np.column_stack([vectors, np.full(500, 0.1, np.float32), np.zeros(500, np.float32)])

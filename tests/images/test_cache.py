@@ -1,4 +1,4 @@
-"""image_cache.py and image_store.py: equal to decoding anew, whatever happens to the files."""
+"""images/cache.py and images/store.py: equal to decoding anew, whatever happens to the files."""
 
 import logging
 import os
@@ -133,15 +133,15 @@ def test_rows_are_shared_and_only_what_is_new_is_decoded(images, tmp_path, decod
     assert pixels_file(folder).stat().st_size == 9 * ROW
 
 
-def test_a_warm_start_reads_no_picture_and_needs_no_writing(images, tmp_path, monkeypatch):
+def test_a_warm_start_reads_no_image_and_needs_no_writing(images, tmp_path, monkeypatch):
     folder = tmp_path / "c"
     cached(images, folder)
     monkeypatch.setattr(image_store, "read_file", None)
-    monkeypatch.setattr(image_store, "FileLock", None)
+    monkeypatch.setattr(image_store, "locked", None)
     cached(images[::-1], folder)
 
 
-def test_a_changed_picture_is_noticed(images, tmp_path, decoded):
+def test_a_changed_image_is_noticed(images, tmp_path, decoded):
     folder = tmp_path / "c"
     cached(images, folder)
     before = Path(images[4]).stat()
@@ -189,7 +189,7 @@ def test_any_damage_to_the_index_or_a_cut_file_is_made_good(images, tmp_path):
     assert_right(cached(images, folder), images)
 
 
-def test_bad_pictures_are_all_named_before_training(images, tmp_path, caplog):
+def test_bad_images_are_all_named_before_training(images, tmp_path, caplog):
     for path in images[2:5]:
         Path(path).write_bytes(Path(path).read_bytes()[:-5])
     Path(images[7]).unlink()
@@ -245,11 +245,51 @@ def test_a_folder_that_cannot_be_used(images, tmp_path):
         cached(images, tmp_path / "file")
 
 
-def test_a_cache_removed_during_the_run(images, tmp_path):
-    cache = cached(images, tmp_path / "c")
-    shutil.rmtree(tmp_path / "c")
-    with pytest.raises(InputError, match="removed"):
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("read_before", [False, True])
+def test_a_cache_removed_and_rebuilt_by_another_run_gives_the_first_its_own_images(
+    images, tmp_path, warm, read_before
+):
+    folder = tmp_path / "c"
+    if warm:
+        cached(images, folder)
+    cache = cached(images, folder)
+    if read_before:
         cache[0]
+    sent = pickle.dumps(cache)  # what a worker that is started by spawn gets
+    shutil.rmtree(folder)
+    assert_right(cache, images)
+    with pytest.raises(InputError, match="removed or replaced"):
+        pickle.loads(sent)[0]
+    other = cached(images[::-1], folder)
+    assert_right(other, images[::-1])
+    assert_right(cache, images)
+    with pytest.raises(InputError, match="removed or replaced"):
+        pickle.loads(sent)[0]
+
+
+def test_a_cache_replaced_between_looking_and_writing_is_noticed(images, tmp_path, monkeypatch):
+    folder = tmp_path / "c"
+    cached(images[:6], folder)
+    check_space = image_store.ImageStore._check_space
+
+    def replace(*args):
+        monkeypatch.undo()
+        shutil.rmtree(folder)
+        cached(images[::-1], folder)
+        return check_space(*args)
+
+    monkeypatch.setattr(image_store.ImageStore, "_check_space", replace)
+    with pytest.raises(InputError, match="another process removed it"):
+        cached(images, folder)
+
+
+def test_a_cache_cut_during_the_run_is_an_error(images, tmp_path):
+    cache = cached(images, tmp_path / "c")
+    os.truncate(pixels_file(tmp_path / "c"), 5 * ROW - 1)
+    cache[3]
+    with pytest.raises(InputError, match="was cut"):
+        cache[4]
 
 
 def start(folder, cache):

@@ -233,7 +233,7 @@ def test_each_flipped_byte_of_the_pixels_is_noticed():
             decode(bytes(damaged), "meme")
 
 
-def test_what_is_no_picture_is_named(tmp_path):
+def test_what_is_no_image_is_named(tmp_path):
     text = tmp_path / "page.png"
     text.write_text("<html>not found</html>")
     empty = tmp_path / "empty.png"
@@ -278,7 +278,7 @@ def test_random_bytes(content):
 
 @settings(deadline=None, max_examples=400)
 @given(PIECES, st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=4))
-def test_mutated_pictures(content, flips):
+def test_mutated_images(content, flips):
     damaged = bytearray(content)
     for at, change in flips:
         damaged[at % len(damaged)] ^= change

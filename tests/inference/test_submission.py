@@ -1,5 +1,7 @@
 """The submission file: what is written, ten ways of damaging it, and scoring."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,6 +160,18 @@ def test_no_file(path):
         check_submission(path, NUMBERS)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path, ending):
+    pipe, device = tmp_path / f"pipe.{ending}", tmp_path / f"zero.{ending}"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path, kind in ((pipe, "named pipe"), (device, "device")):
+        for read in (lambda path: check_submission(path, NUMBERS), read_truth):
+            with pytest.raises(InputError, match=f"cannot be read.*{kind}"):
+                read(path)
+
+
 PIECES = st.sampled_from([GOOD, b"id,proba,label\n", b"1", b"9" * 400, b",", b"\n", b"\r", b'"'])
 
 
@@ -218,15 +232,26 @@ def test_truth_as_csv_and_jsonl(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("truth.csv", "id,label\n1,2\n", "id 1 is there twice, or its label"),
-        ("truth.csv", "id,label\n1,0\n01,0\n", "id 1 is there twice"),
+        ("truth.csv", "id,label\n1,2\n", "line 2: .*an id and a label.*label is 2: write 0 or 1"),
+        ("truth.csv", "id,label\n1,0\n2,0.7\n", "line 3: .*label is 0.7"),
+        ("truth.csv", "id,label\n1236.9,1\n", "id is 1236.9"),
+        ("truth.csv", "id,label\n1_0,1\n", "id is 1_0"),
+        ("truth.jsonl", '{"id": 1, "label": 0.7}\n', "line 1: .*label is 0.7"),
+        ("truth.jsonl", '{"id": 1, "label": true}\n', "label is True"),
+        ("truth.jsonl", '\n{"id": 1236.9, "label": 1}\n', "line 2: .*id is 1236.9"),
+        (
+            "truth.jsonl",
+            '{"id": 1, "label": 0}\n{"id": "01", "label": 0}\n',
+            "line 2.*id 01 is there",
+        ),
+        ("truth.csv", "id,label\n1,0\n01,0\n", "id 01 is there twice"),
         ("truth.csv", "id,label\n1,\n", "an id and a label"),
         ("truth.csv", "id,proba\n1,0.5\n", "an id and a label"),
         ("truth.csv", "", "an id and a label"),
         ("truth.csv", "id,label\n99999999999999999999,1\n", "an id and a label"),
         ("truth.jsonl", '{"id": 1}\n', "an id and a label"),
-        ("truth.jsonl", "[1]\n", "an id and a label"),
-        ("truth.jsonl", "{\n", "an id and a label"),
+        ("truth.jsonl", "[1]\n", "line 1, not a JSON object"),
+        ("truth.jsonl", "{\n", "line 1, not a JSON object"),
         ("truth.jsonl", None, "cannot be read"),
     ],
 )

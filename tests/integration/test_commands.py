@@ -36,6 +36,7 @@ def test_a_run_leaves_what_prediction_needs(trained):
     folder, _, _ = trained
     for name in ("best.ckpt", "current.ckpt", "config.yaml", "text_model.bin"):
         assert (folder / name).stat().st_size > 0
+        assert (folder / name).stat().st_nlink == 1  # damage to the cache must not reach a run
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["training"]["seed"] == 42
 
