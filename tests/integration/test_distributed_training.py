@@ -118,13 +118,12 @@ def test_ranks_wait_for_the_last_checkpoint_to_be_written(train, tmp_path):
     assert (folder / "best.ckpt").is_file()
 
 
-# 48 memes: batches of 7 leave one of 6, and five ranks share the memes of a batch unevenly; batches
-# of 3 leave two of them without a meme.
-@pytest.mark.parametrize("options", [["training.batch_size=7"], ["training.batch_size=3"]])
-def test_any_number_of_ranks_trains_the_same_weights(train, options):
+# 48 memes in batches of 5: two and three ranks share each unevenly, of the last one's three memes
+# two of five ranks get none.
+def test_any_number_of_ranks_trains_the_same_weights(train):
     states = {}
     for ranks in (1, 2, 3, 5):
-        done, folder = train(ranks, "", *options)
+        done, folder = train(ranks, "", "training.batch_size=5")
         assert done.returncode == 0, done.stdout + done.stderr
         states[ranks] = torch.load(folder / "current.ckpt", weights_only=True)
     for ranks, state in states.items():
