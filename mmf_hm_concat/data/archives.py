@@ -3,12 +3,13 @@
 import logging
 import posixpath
 import re
+import shutil
 import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
@@ -18,6 +19,10 @@ logger = logging.getLogger("mmf_hm_concat")
 
 MAX_FILES = 200_000  # the competition has 12,140 images
 MAX_BYTES = 64 << 30  # the competition has 4.6 GB
+# Images are compressed as they are, so their archive is about as large. From SMALL on, one that
+# grows by more than MAX_RATIO is a bomb.
+MAX_RATIO, SMALL = 100, 256 << 20
+ROOM_LEFT = 1 << 30  # on the disk, for everybody else
 _BLOCK = 1 << 20
 _AES = 99  # the compression method that a zip notes for AES-encrypted members
 _LONG_HEADERS = {
@@ -28,9 +33,15 @@ _LONG_HEADERS = {
     tarfile.SOLARIS_XHDTYPE,
 }
 
-# A member: its name, what is wrong with its kind (None for files and folders), whether it is a
-# folder, whether it is encrypted, and how to open its content.
-_Member = tuple[str, str | None, bool, bool, Callable[[], IO[bytes]]]
+
+
+class _Member(NamedTuple):
+    name: str
+    wrong_kind: str | None  # None for files and folders
+    is_folder: bool
+    is_encrypted: bool
+    size: int  # as the archive says: it may lie
+    open: Callable[[], IO[bytes]]
 
 
 def extract(
@@ -57,10 +68,11 @@ def extract(
     Raises:
         InputError: one line that names the archive, and the member where there is one: an
             absolute name or one with "..", a link, a device or pipe, a name given twice, too
-            many members or bytes, a damaged or cut archive, a missing or wrong password.
+            many members or bytes, bytes that the archive's size or the disk's room does not
+            allow, a damaged or cut archive, a missing or wrong password.
     """
-    member = ""
-    encrypted = False
+    member: _Member | None = None
+    files = 0
     try:
         with (
             archive.open("rb") as raw,
@@ -76,64 +88,94 @@ def extract(
             is_zip = raw.read(2) == b"PK"
             raw.seek(0)
             members = _zip_members(raw, password) if is_zip else _tar_members(raw, max_bytes)
+            left, why = _bytes_allowed(archive, into, max_bytes)
             seen: dict[str, bool] = {}  # normalised name -> is a folder
-            files = 0
-            bytes_left = max_bytes
-            for number, (member, wrong_kind, folder, encrypted, content) in enumerate(members, 1):
+            for number, member in enumerate(members, 1):
                 if number > max_files:
-                    raise InputError(f"{archive}: {member!r} refused: over {max_files} members.")
-                wrong = wrong_kind or _wrong_name(member)
-                name = posixpath.normpath(member)
-                if name in seen and not (folder and seen[name]):
-                    wrong = wrong or "its name is given twice"
-                if wrong:
-                    raise InputError(f"{archive}: {member!r} refused: {wrong}.")
-                seen[name] = folder
-                if folder:
-                    (into / name).mkdir(parents=True, exist_ok=True)
+                    raise _refused(archive, member, f"over {max_files} members")
+                if wrong := _what_is_wrong(member, seen):
+                    raise _refused(archive, member, wrong)
+                target = into / posixpath.normpath(member.name)
+                if member.is_folder:
+                    target.mkdir(parents=True, exist_ok=True)
                     continue
-                if encrypted and not password:
-                    raise InputError(
-                        f"{archive}: {member!r} is encrypted: set "
-                        "dataset_config.hm_competition.zip_password or the environment variable "
-                        "HM_ZIP_PASSWORD, or unpack the archive by hand and "
-                        "give the folder."
-                    )
-                (into / name).parent.mkdir(parents=True, exist_ok=True)
-                with content() as source, (into / name).open("xb") as target:
+                if member.is_encrypted and not password:
+                    raise InputError(f"{archive}: {member.name!r} is encrypted: {_SET_PASSWORD}")
+                if member.size > left:
+                    raise _refused(archive, member, why)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with member.open() as source, target.open("xb") as file:
                     while block := source.read(_BLOCK):
-                        bytes_left -= len(block)
-                        if bytes_left < 0:
-                            raise InputError(
-                                f"{archive}: {member!r} refused: over {max_bytes} bytes unpacked."
-                            )
-                        target.write(block)
+                        left -= len(block)
+                        if left < 0:
+                            raise _refused(archive, member, why)
+                        file.write(block)
                         bar.update(raw.tell() - bar.n)
                 files += 1
     except InputError:
         raise
-    except NotImplementedError as error:
-        raise InputError(
-            f"{archive}: {member!r} cannot be read by Python ({error}): unpack the archive by "
-            "hand (as with 7z x) and give the folder."
-        ) from None
     except Exception as error:  # whatever the parsers trip over, it is the archive's content
-        at = f": {member!r}" if member else ""
-        if isinstance(error, OSError) and error.errno is not None:  # not BadGzipFile and its like
-            raise InputError(
-                f"{archive}{at} cannot be unpacked: {error}. It needs room in the cache folder "
-                "(dataset_config.hm_competition.cache_dir)."
-            ) from error
-        # Only the first line: tarfile lists every compression that it tried.
-        why = str(error).partition("\n")[0].rstrip(":")
-        if encrypted:
-            blame, remedy = "the password is wrong or the archive", "check the password, or "
-        else:
-            blame, remedy = "the archive", ""
-        raise InputError(
-            f"{archive}{at}: {blame} is damaged or cut off ({why}): {remedy}download it again."
-        ) from error
+        raise _explained(error, archive, member) from error
     return files
+
+
+_SET_PASSWORD = (
+    "set dataset_config.hm_competition.zip_password or the environment variable HM_ZIP_PASSWORD, "
+    "or unpack the archive by hand and give the folder."
+)
+
+
+def _bytes_allowed(archive: Path, into: Path, max_bytes: int) -> tuple[int, str]:
+    """How many bytes may be unpacked, and what is wrong when there are more."""
+    free = shutil.disk_usage(into).free
+    return min(
+        (max_bytes, f"over {max_bytes} bytes unpacked"),
+        (
+            max(SMALL, MAX_RATIO * archive.stat().st_size),
+            f"unpacked, it is over {MAX_RATIO} times as large as packed, which images never are",
+        ),
+        (
+            max(0, free - ROOM_LEFT),
+            f"the disk has no room for it ({free / 1e9:,.1f} GB free, of which 1 GB is left to "
+            "others): free some, or set dataset_config.hm_competition.cache_dir to another disk",
+        ),
+    )
+
+
+def _what_is_wrong(member: _Member, seen: dict[str, bool]) -> str | None:
+    """Why a member is refused, by its kind and name; if it is not, its name goes to ``seen``."""
+    wrong = member.wrong_kind or _wrong_name(member.name)
+    name = posixpath.normpath(member.name)
+    if name in seen and not (member.is_folder and seen[name]):
+        wrong = wrong or "its name is given twice"
+    seen[name] = member.is_folder
+    return wrong
+
+
+def _refused(archive: Path, member: _Member, why: str) -> InputError:
+    return InputError(f"{archive}: {member.name!r} refused: {why}.")
+
+
+def _explained(error: Exception, archive: Path, member: _Member | None) -> InputError:
+    """The message for an exception of the parsers or of the disk, at a member or before all."""
+    at = f"{archive}: {member.name!r}" if member else str(archive)
+    if isinstance(error, NotImplementedError):
+        return InputError(
+            f"{at} cannot be read by Python ({error}): unpack the archive by hand (as with 7z x) "
+            "and give the folder."
+        )
+    if isinstance(error, OSError) and error.errno is not None:  # not BadGzipFile and its like
+        return InputError(
+            f"{at} cannot be unpacked: {error}. It needs room in the cache folder "
+            "(dataset_config.hm_competition.cache_dir)."
+        )
+    # Only the first line: tarfile lists every compression that it tried.
+    why = str(error).partition("\n")[0].rstrip(":")
+    if member and member.is_encrypted:
+        blame, remedy = "the password is wrong or the archive", "check the password, or "
+    else:
+        blame, remedy = "the archive", ""
+    return InputError(f"{at}: {blame} is damaged or cut off ({why}): {remedy}download it again.")
 
 
 def _wrong_name(name: str) -> str | None:
@@ -182,7 +224,7 @@ def _tar_members(raw: BinaryIO, max_bytes: int) -> Iterator[_Member]:
             def content(member: tarfile.TarInfo = member) -> IO[bytes]:
                 return archive.extractfile(member)
 
-            yield member.name, wrong, member.isdir(), False, content
+            yield _Member(member.name, wrong, member.isdir(), False, member.size, content)
         # Read on to the end: only there does gzip compare its checksum.
         rest = 0
         while block := archive.fileobj.read(_BLOCK):
@@ -204,8 +246,7 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
         if _noted_count(raw) not in (len(archive.infolist()) & 0xFFFF, 0xFFFF):
             raise zipfile.BadZipFile("members are missing")  # zipfile itself does not count
         archive.setpassword(password.encode() if password else None)
-        encrypted = [member for member in archive.infolist() if member.flag_bits & 1]
-        if any(member.compress_type != _AES for member in encrypted):
+        if any(m.flag_bits & 1 and m.compress_type != _AES for m in archive.infolist()):
             logger.warning(
                 "%s is encrypted, and Python decrypts slowly, byte by byte. Unpacking it by "
                 "hand and giving the folder is far faster.",
@@ -229,4 +270,5 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
 
             # zipfile cuts `filename` at a zero byte; the name in full is `orig_filename`
             name = member.orig_filename if "\0" in member.orig_filename else member.filename
-            yield name, wrong, member.is_dir(), bool(member.flag_bits & 1), content
+            encrypted = bool(member.flag_bits & 1)
+            yield _Member(name, wrong, member.is_dir(), encrypted, member.file_size, content)

@@ -1,5 +1,6 @@
 """Archives by a stranger: what is honest is unpacked, all else is refused with one clear line."""
 
+import collections
 import gzip
 import io
 import random
@@ -10,6 +11,7 @@ import zipfile
 import pytest
 from zipcrypto import encrypted_zip
 
+from mmf_hm_concat.data import archives
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError
 
@@ -152,6 +154,37 @@ def test_bytes_are_counted_not_believed(tmp_path):
     with pytest.raises(InputError):
         unpack(path, max_bytes=100)
     assert sum(map(len, contents(tmp_path / "into").values())) <= 100
+
+
+@pytest.mark.parametrize("kind", ["zip", "lying zip", "tar"])
+def test_a_bomb_is_refused_by_how_much_it_grows(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "SMALL", 1000)
+    honest, bomb = random.Random(0).randbytes(20_000), bytes(30 << 20)
+    members = (("img/01236.png", honest), ("img/bomb.png", bomb))
+    if kind == "tar":
+        path = tar_with(tmp_path / "a.tar.gz", *members)
+    else:
+        path = zip_with(tmp_path / "a.zip", *members)
+    if kind == "lying zip":
+        size = len(bomb).to_bytes(4, "little")
+        path.write_bytes(path.read_bytes().replace(size, (9).to_bytes(4, "little")))
+        with pytest.raises(InputError):
+            unpack(path)
+    else:
+        with pytest.raises(InputError, match=r"'img/bomb\.png' refused: .*100 times as large"):
+            unpack(path)
+    written = sum(map(len, contents(tmp_path / "into").values()))
+    assert written <= 100 * path.stat().st_size
+    assert kind == "lying zip" or written == len(honest)  # nothing of the bomb
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    usage = collections.namedtuple("usage", "total used free")
+    free = archives.ROOM_LEFT + 20_000
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: usage(free, 0, free))
+    path = tar_with(tmp_path / "a.tar", *IMAGES.items())
+    refused(path, "'img/01243.png'", "no room", "1.1 GB free", "cache_dir")
+    assert contents(tmp_path / "into") == {"img/01236.png": IMAGES["img/01236.png"]}
 
 
 def test_oversized_tar_header_is_not_read_into_memory(tmp_path):
