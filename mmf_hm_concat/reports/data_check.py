@@ -7,10 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Layout, find_layout
-from mmf_hm_concat.data.table import check_splits
+from mmf_hm_concat.data.table import LABELS, Note, check_memes, check_splits
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import why_unreadable
 from mmf_hm_concat.utils.parallel import parallel_map
+
+# Files of the known layouts, which are checked also when no split is made of them.
+KNOWN = ("train", "dev", "dev_seen", "dev_unseen", "test", "test_seen", "test_unseen")
 
 
 def check_data(
@@ -24,8 +27,9 @@ def check_data(
     """Log a data set's counts, warnings and problems; decode every image to find broken ones.
 
     Args:
-        data_dir, splits, cache_dir, password: as for `find_layout`. Splits that do not exist
-            are only mentioned, but one must.
+        data_dir, splits, cache_dir, password: as for `find_layout`. What training needs (`train`
+            and `val`, memes of both classes in `train`) is a problem when it is missing; that
+            another split is missing is a warning.
         log: called with each line or block of lines.
 
     Returns:
@@ -37,24 +41,58 @@ def check_data(
     except InputError as error:
         log(str(error))
         return False
-    log(_counts(layout, tables))
+    others = _other_files(layout)
+    tables_of_others, errors_of_others, notes_of_others = _check_others(others, layout.images)
+    files = {**layout.annotations, **{name: (file,) for name, file in others.items()}}
+    tables_of_all = {**tables, **tables_of_others}
+    log(_counts(files, tables_of_all))
     log(f"images: {layout.images}")
     for split in splits:
         if split not in layout.annotations:
-            log(f"warning: {split}: no files for it ({splits[split]}).")
-    for level, note in notes:
+            what = f"{split}: no files for it ({splits[split]})"
+            if LABELS.get(split):
+                errors.append(f"{what}. Training needs them.")
+            else:
+                log(f"warning: {what}.")
+    for level, note in notes + notes_of_others:
         log(f"{logging.getLevelName(level).lower()}: {note}")
-    errors += _broken_images(tables)
+    if "train" in tables and tables["train"]["label"].nunique() < 2:
+        label = ("benign", "hateful")[tables["train"]["label"].iloc[0]]
+        errors.append(f"train: all memes are {label}. Training needs both classes.")
+    errors += errors_of_others + _broken_images(tables_of_all)
     for error in errors:
         log(error)
     log("The data set cannot be used as it is." if errors else "The data set can be used.")
     return not errors
 
 
-def _counts(layout: Layout, tables: Mapping[str, pd.DataFrame]) -> str:
+def _other_files(layout: Layout) -> dict[str, Path]:
+    """The annotation files that no split is made of, by their name."""
+    used = {file for files in layout.annotations.values() for file in files}
+    folders = dict.fromkeys(file.parent for file in used)
+    files = [folder / f"{name}.jsonl" for name in KNOWN for folder in folders]
+    return {file.name: file for file in files if file.is_file() and file not in used}
+
+
+def _check_others(
+    others: Mapping[str, Path], images: Path
+) -> tuple[dict[str, pd.DataFrame], list[str], list[Note]]:
+    # Each for itself: dev_seen and dev_unseen, say, have memes in common by design.
+    tables, errors, notes = {}, [], []
+    for name, file in others.items():
+        try:
+            labels = not name.startswith("test")
+            tables[name], found = check_memes([file], images, split=name, labels=labels)
+            notes += found
+        except InputError as error:
+            errors.append(str(error))
+    return tables, errors, notes
+
+
+def _counts(files: Mapping[str, tuple[Path, ...]], tables: Mapping[str, pd.DataFrame]) -> str:
     rows = []
-    for split, files in layout.annotations.items():
-        names = " + ".join(file.name for file in files)
+    for split, of_split in files.items():
+        names = " + ".join(file.name for file in of_split)
         if split not in tables:
             rows.append((split, names, *["-"] * 5))
             continue

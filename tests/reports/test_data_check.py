@@ -1,6 +1,7 @@
 """`hm_concat check-data`: the counts, and everything that is wrong, in one go."""
 
 import json
+import os
 import zipfile
 
 import pytest
@@ -88,7 +89,61 @@ def test_warnings_do_not_make_it_unusable(folder, check):
     assert "warning: memes in train and in test too: 1 (ids 10)" in text
 
 
-def test_a_split_may_be_absent_but_not_all(folder, check):
+@pytest.mark.parametrize("missing", ["train", "dev"])
+def test_it_fails_where_training_would_for_want_of_a_split(folder, check, missing):
+    for file in folder.glob(f"{missing}*.jsonl"):
+        file.unlink()
+    good, text = check(folder)
+    assert not good
+    split = "val" if missing == "dev" else missing
+    assert f"\n{split}: no files for it" in text and "Training needs them" in text
+
+
+@pytest.mark.parametrize("label, name", [(0, "benign"), (1, "hateful")])
+def test_it_fails_where_training_would_for_want_of_a_class(folder, check, label, name):
+    write(folder, "train", *(meme(number) | {"label": label} for number in (1, 2)))
+    good, text = check(folder)
+    assert not good
+    assert f"train: all memes are {name}. Training needs both classes." in text
+
+
+def test_files_that_no_split_is_made_of_are_checked_too(folder, check):
+    write(folder, "test_seen", meme(10), meme(11, labelled=False))
+    write(folder, "dev", meme(5))
+    write(folder, "notes", {"any": "thing"})
+    good, text = check(folder)
+    assert good
+    assert row(text, "test_seen.jsonl")[1:] == ["test_seen.jsonl", "2", "0", "1", "1", "0.0%"]
+    assert row(text, "dev.jsonl")[2] == "1"
+    assert "warning" not in text and "notes" not in text
+    (folder / "img/00012.png").write_bytes(b"not an image")
+    write(folder, "test_seen", meme(12))
+    write(folder, "dev", meme(5, labelled=False))
+    good, text = check(folder)
+    assert not good
+    assert "00012.png" in text
+    assert "dev.jsonl, line 1, label is missing" in text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+@pytest.mark.parametrize(
+    "kind", ["a folder", "a named pipe", "a link in a circle", "a link to nothing"]
+)
+def test_an_annotation_file_that_is_none_is_named_for_what_it_is(folder, check, kind):
+    file = folder / "test_unseen.jsonl"
+    file.unlink()
+    if kind == "a folder":
+        file.mkdir()
+    elif kind == "a named pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(file if kind == "a link in a circle" else "nowhere")
+    good, text = check(folder)
+    assert not good
+    assert f"{file} is {kind}, not a file with memes" in text
+
+
+def test_the_test_split_may_be_absent_but_not_all(folder, check):
     (folder / "test_unseen.jsonl").unlink()
     good, text = check(folder)
     assert good
@@ -110,10 +165,10 @@ def test_a_zip_and_other_splits(tmp_path, folder, check):
     with zipfile.ZipFile(tmp_path / "hm.zip", "w") as archive:
         for file in folder.rglob("*.*"):
             archive.write(file, file.relative_to(folder))
-    good, text = check(tmp_path / "hm.zip", splits={"train": "dev_seen"})
+    good, text = check(tmp_path / "hm.zip", splits={"train": "dev_unseen"})
     assert good
-    assert row(text, "train")[1:3] == ["dev_seen.jsonl", "3"]
-    assert "dev_unseen" not in text
+    assert row(text, "train")[1:3] == ["dev_unseen.jsonl", "3"]
+    assert row(text, "train.jsonl")[1:3] == ["train.jsonl", "4"]
 
 
 def test_it_prints_by_default(folder, tmp_path, capsys):
