@@ -6,13 +6,17 @@ Each command imports what it uses only when it is called, so that the others sta
 import argparse
 import logging
 import sys
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.errors import InputError, printable
+from mmf_hm_concat.utils.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 PROJECTS = Path(__file__).parent / "projects"
 
@@ -20,44 +24,75 @@ PROJECTS = Path(__file__).parent / "projects"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0, or 1 when something is wrong with the input."""
     parser = argparse.ArgumentParser(prog="hm_concat", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add_command in (
+        *(_add_sample, _add_config, _add_check_data, _add_check, _add_show),
+        *(_add_predict, _add_ensemble, _add_export),
+    ):
+        add_command(commands)
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_make_printable)
+    try:
+        return chosen.run(chosen)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
+
+class _ShowVersion(argparse.Action):
+    def __call__(self, *_: Any) -> None:
+        print(f"hm_concat {metadata.version('mmf_hm_concat')}")
+        sys.exit(0)
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
+def _add_sample(commands: Commands) -> None:
     add = commands.add_parser("sample", help="make a sample of memes to try everything with")
     add.add_argument("out", type=Path, metavar="OUT", help="folder to make it in")
-    add.add_argument("--memes", type=int, default=None, help="how many in all")
+    add.add_argument("--memes", type=int, default=None, help="about how many in all (1000)")
     add.add_argument("--seed", type=int, default=0)
     add.set_defaults(run=sample)
 
+
+def _add_config(commands: Commands) -> None:
     add = commands.add_parser("config", help="print where a project's YAML is installed")
     add.add_argument("name", nargs="?", help="as concat/defaults; left out: list all")
     add.set_defaults(run=config)
 
-    add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
-    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
-    add.add_argument("out", type=Path, metavar="OUT.onnx")
-    add.set_defaults(run=export)
 
-    add = commands.add_parser("check-data", help="check a layout, or memes of your own")
+def _add_check_data(commands: Commands) -> None:
+    add = commands.add_parser("check-data", help="check the dataset files, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
     add.set_defaults(run=check_data)
 
+
+def _add_check(commands: Commands) -> None:
     add = commands.add_parser("check", help="check a submission before it is uploaded")
     add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
-    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
-    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    _add_data_options(add)
     add.add_argument("--threshold", type=float, default=0.5)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
     add.set_defaults(run=check)
 
+
+def _add_show(commands: Commands) -> None:
     add = commands.add_parser("show", help="draw the first memes of a submission into one PNG")
     add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
     add.add_argument("out", type=Path, metavar="OUT.png")
-    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
-    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    _add_data_options(add)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): mark hits")
     add.add_argument("--memes", type=int, default=8, help="how many (8)")
     add.set_defaults(run=show)
 
+
+def _add_predict(commands: Commands) -> None:
     add = commands.add_parser("predict", help="print the probability that one meme is hateful")
     add.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a run; of several: the mean of them"
@@ -66,6 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("text", metavar="TEXT", help="the text on it, in quotes")
     add.set_defaults(run=predict)
 
+
+def _add_ensemble(commands: Commands) -> None:
     add = commands.add_parser("ensemble", help="make one submission of several")
     add.add_argument(
         "members",
@@ -74,8 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="submissions, or folders of runs that hold a submission.csv",
     )
     add.add_argument("--out", type=Path, required=True, metavar="OUT.csv")
-    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
-    add.add_argument("--split", help="its test files, as test_seen; default as in training")
+    _add_data_options(add)
     add.add_argument(
         "--by",
         choices=("probability", "rank"),
@@ -85,13 +121,17 @@ def main(arguments: list[str] | None = None) -> int:
     add.add_argument("--threshold", type=float, default=0.5)
     add.set_defaults(run=ensemble)
 
-    chosen = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    try:
-        return chosen.run(chosen)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+def _add_export(commands: Commands) -> None:
+    add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
+    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
+    add.add_argument("out", type=Path, metavar="OUT.onnx")
+    add.set_defaults(run=export)
+
+
+def _add_data_options(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
+    add.add_argument("--split", help="its test files, as test_seen; default as in training")
 
 
 def sample(chosen: argparse.Namespace) -> int:
@@ -125,9 +165,12 @@ def export(chosen: argparse.Namespace) -> int:
 
 
 def check_data(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.reports.data_check import check_data as check_splits
+    from mmf_hm_concat.reports.data_check import check_data as check
 
-    return 0 if check_splits(chosen.data, cache_dir=_cache_dir()) else 1
+    def log(lines: str) -> None:
+        print(printable(lines))
+
+    return 0 if check(chosen.data, cache_dir=_cache_dir(), log=log) else 1
 
 
 def check(chosen: argparse.Namespace) -> int:
@@ -137,7 +180,7 @@ def check(chosen: argparse.Namespace) -> int:
     memes = _test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
     for problem in problems:
-        print(problem)
+        print(printable(problem))
     if problems:
         return 1
     print(
@@ -162,9 +205,12 @@ def show(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.inference.submission import check_submission
     from mmf_hm_concat.reports.contact_sheet import contact_sheet
 
+    if chosen.out.suffix.lower() != ".png":
+        raise InputError(f"{chosen.out}: the image is a PNG: give a name that ends in .png.")
     memes = _test_memes(chosen)
     if problems := check_submission(chosen.submission, memes.number, judge_spread=False):
         raise InputError("\n".join(problems))
+    _refuse_to_overwrite(chosen.out, chosen.submission, chosen.truth, *memes.path)
     memes = memes.assign(proba=pd.read_csv(chosen.submission)["proba"]).head(chosen.memes)
     truth = {}
     if chosen.truth:
@@ -174,7 +220,7 @@ def show(chosen: argparse.Namespace) -> int:
         [(meme.path, meme.text, meme.proba, truth.get(meme.number)) for meme in memes.itertuples()],
         chosen.out,
     )
-    print(f"Drew {len(memes)} memes into {chosen.out}.")
+    print(f"Drew {counted(len(memes), 'meme')} into {chosen.out}.")
     return 0
 
 
@@ -186,13 +232,19 @@ def predict(chosen: argparse.Namespace) -> int:
 
 
 def ensemble(chosen: argparse.Namespace) -> int:
-    from mmf_hm_concat.inference.ensemble import combine
+    from mmf_hm_concat.inference.ensemble import combine, submission_of
     from mmf_hm_concat.inference.submission import write_submission
 
+    _refuse_to_overwrite(chosen.out, *map(submission_of, chosen.members))
     memes = _test_memes(chosen)
     mean = combine(chosen.members, memes.number, chosen.by)
     print(write_submission(chosen.out, memes, mean, threshold=chosen.threshold))
     return 0
+
+
+def _refuse_to_overwrite(out: Path, *inputs: Path | str | None) -> None:
+    if any(path and Path(path).resolve() == out.resolve() for path in inputs):
+        raise InputError(f"{out} is one of the inputs and would be overwritten: name another file.")
 
 
 def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":

@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
-from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.errors import InputError, printable
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -79,7 +79,7 @@ def extract(
             # disable=None: no bar where nobody watches (logs, tests)
             tqdm(
                 total=archive.stat().st_size,
-                desc=f"unpacking {archive.name}",
+                desc=f"unpacking {printable(archive.name)}",
                 unit="B",
                 unit_scale=True,
                 disable=None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmf_hm_concat.data.archives import extract
-from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.errors import InputError, printable
 from mmf_hm_concat.utils.files import kind_if_not_regular
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.text import first_and_more
@@ -122,7 +122,8 @@ def _open_folder(
         whole = next((files for files in found if all(files)), None)
         if whole is not None:
             annotations[split] = tuple(dict.fromkeys(whole))
-            logger.info("%s: %s", split, " + ".join(str(file) for file in annotations[split]))
+            shown = " + ".join(str(file) for file in annotations[split])
+            logger.info("%s: %s", split, printable(shown))
     missing = [split for split in (needed if annotations else splits) if split not in annotations]
     if missing or not annotations:
         lines = [f"data_dir {given}: no files for {', '.join(missing) or 'any split'}."]
@@ -234,7 +235,7 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
             shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
             try:
                 part.mkdir()
-                logger.info("unpacking %s into %s", archive, done)
+                logger.info("unpacking %s into %s", printable(str(archive)), done)
                 extract(archive, part, password=password)
                 if hasattr(os, "sync"):  # the content must reach the disk before the new name does
                     os.sync()

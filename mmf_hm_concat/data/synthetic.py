@@ -93,7 +93,8 @@ def make_sample(out: Path, *, memes: int = 1000, seed: int = 0) -> None:
             made.replace(out)  # which may be an empty folder
     except OSError as error:
         raise InputError(f"{out}: the sample cannot be written there ({error}).") from None
-    print(f"Made {count} memes in {out}.")
+    others = "" if count == memes else f" ({memes} do not go into whole groups of four and pairs)"
+    print(f"Made {count} memes in {out}{others}.")
 
 
 def _write(out: Path, memes: int, salt: str) -> int:

@@ -1,5 +1,7 @@
 """Several submissions as one: the mean of their probabilities, or of their ranks."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pandas as pd
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.inference.submission import check_submission, read_rows, values_of
+
+logger = logging.getLogger("mmf_hm_concat")
 
 WAYS = ("probability", "rank")
 
@@ -36,19 +40,31 @@ def combine(
         raise InputError(f"An ensemble is made by {' or '.join(WAYS)}, not by {by!r}.")
     if len(members) < 2:
         raise InputError("An ensemble needs two or more runs or submissions.")
-    columns = [_probabilities(Path(member), expected) for member in members]
+    paths = [submission_of(member) for member in members]
+    for path, times in Counter(path.resolve() for path in paths).items():
+        if times > 1:
+            logger.warning("%s is given %d times and counts as often.", path, times)
+    columns = [_probabilities(path, expected) for path in paths]
     if by == "rank":
         columns = [(pd.Series(each).rank() - 0.5) / len(each) for each in columns]
     return np.mean(columns, axis=0)
 
 
-def _probabilities(member: Path, expected: Sequence[int]) -> list[float]:
-    path = member / "submission.csv" if member.is_dir() else member
-    if member.is_dir() and not path.is_file():
+def submission_of(member: str | Path) -> Path:
+    """The submission that a member of an ensemble stands for: itself, or a run's."""
+    member = Path(member)
+    if not member.is_dir():
+        return member
+    path = member / "submission.csv"
+    if not path.is_file():
         raise InputError(
             f"{member}: the run has no submission.csv yet. Make it: mmf_predict with its config= "
             f"and env.save_dir={member}."
         )
+    return path
+
+
+def _probabilities(path: Path, expected: Sequence[int]) -> list[float]:
     problems = check_submission(path, expected, threshold=None)
     if problems:
         raise InputError(f"{path}: cannot be combined with others. {problems[0]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.errors import InputError, printable
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -32,7 +32,7 @@ def locked(lock_file: Path, work: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("waiting for another process that %s (%s)", work, lock_file)
+        logger.info("waiting for another process that %s (%s)", printable(work), lock_file)
         try:
             lock.acquire(timeout=60 * MAX_WAIT_MINUTES)
         except Timeout:

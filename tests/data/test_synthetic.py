@@ -167,6 +167,14 @@ def test_contact_sheet_of_what_is_no_image(made, tmp_path):
         contact_sheet([(next(made.glob("img/*")), "", 0.5, 1)], made / "train.jsonl" / "x.png")
 
 
+def test_a_number_of_memes_that_does_not_come_out_is_told(tmp_path, capsys):
+    assert main(["sample", str(tmp_path / "out"), "--memes", "60"]) == 0
+    out = capsys.readouterr().out
+    assert "Made 64 memes" in out and "60 do not go into" in out
+    assert main(["sample", str(tmp_path / "even"), "--memes", "200"]) == 0
+    assert capsys.readouterr().out == f"Made 200 memes in {tmp_path / 'even'}.\n"
+
+
 def test_the_command_that_shows_a_submission(made, tmp_path, capsys):
     csv, png = tmp_path / "submission.csv", tmp_path / "memes.png"
     ids = [int(row["id"]) for row in read(made)["test"]]
@@ -177,6 +185,8 @@ def test_the_command_that_shows_a_submission(made, tmp_path, capsys):
     with Image.open(png) as sheet:
         colours = {colour for _, colour in sheet.convert("RGB").getcolors(1 << 24)}
     assert colours & {(0x1A, 0x7F, 0x37), (0xC0, 0x20, 0x2A)}  # the truth was used
+    assert main([*command[:-1], "1"]) == 0
+    assert "Drew 1 meme into" in capsys.readouterr().out
     csv.write_text("id,proba,label\n1,0.9,1\n")
     assert main(command) == 1
     assert "missing" in capsys.readouterr().err

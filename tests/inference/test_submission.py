@@ -262,13 +262,16 @@ def test_a_truth_that_is_none(tmp_path, name, content, message):
         read_truth(tmp_path / name)
 
 
-def test_an_ensemble_is_the_mean_of_probabilities_or_ranks(path, tmp_path):
+def test_an_ensemble_is_the_mean_of_probabilities_or_ranks(path, tmp_path, caplog):
     path.write_bytes(GOOD)
     other = tmp_path / "other.csv"
     write_submission(other, MEMES, np.array([0.9, 0.8, 0.8, 0.95]), threshold=0.9)
     assert combine([path, other], NUMBERS).tolist() == pytest.approx([0.5, 0.65, 17 / 30, 0.975])
     ranks = combine([path, other], NUMBERS, by="rank")
     assert (ranks * 8).tolist() == pytest.approx([3, 3.5, 2.5, 7])
+    assert caplog.text == ""
+    combine([path, other, tmp_path / "." / "other.csv"], NUMBERS)
+    assert f"{other} is given 2 times and counts as often" in caplog.text
     run = tmp_path / "run"
     run.mkdir()
     path.rename(run / "submission.csv")
