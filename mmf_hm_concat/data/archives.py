@@ -34,7 +34,6 @@ _LONG_HEADERS = {
 }
 
 
-
 class _Member(NamedTuple):
     name: str
     wrong_kind: str | None  # None for files and folders

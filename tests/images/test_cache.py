@@ -105,6 +105,19 @@ def test_it_is_torchvisions_resize(images, tmp_path):
         assert (image == steps(Image.open(path).convert("RGB"))).all()
 
 
+def test_each_interpolation_has_its_own_cache(images, tmp_path):
+    for interpolation in ("bilinear", "bicubic", "bilinear"):
+        found = [
+            ImageCache(images, SIZE, folder, interpolation=interpolation).batch(range(12))
+            for folder in (tmp_path, None)
+        ]
+        mode = Image.Resampling[interpolation.upper()]
+        with Image.open(images[0]) as image:
+            expected = np.asarray(image.convert("RGB").resize((SIZE, SIZE), mode))
+        assert (found[0] == found[1]).all()
+        assert (found[0][0].permute(1, 2, 0).numpy() == expected).all()
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_read_the_same(images, tmp_path, method):
