@@ -321,10 +321,10 @@ def test_two_data_sets_at_once_resume_in_the_middle_of_an_epoch(
     run("concat/two_datasets", tmp_path / "whole", *options)
     update = ConcatTrainer._update
 
-    def crash(self, group):
+    def crash(self, *batches):
         if self.num_updates == 4:
             raise RuntimeError("power cut")
-        update(self, group)
+        update(self, *batches)
 
     monkeypatch.setattr(ConcatTrainer, "_update", crash)
     with pytest.raises(RuntimeError, match="power cut"):

@@ -73,7 +73,8 @@ def test_threshold_and_form_of_the_ids(predict, sample, tmp_path):
     assert table.id.tolist() == [f"{int(meme['id']):05}" for meme in memes]
     assert (table.label == (table.proba >= middle)).all() and 0 < table.label.mean() < 1
     assert f"accuracy {(table.label == [meme['label'] for meme in memes]).mean():.4f}" in log
-    report = pd.read_csv(next(tmp_path.rglob("reports/*.csv")))
+    reports = sorted(tmp_path.rglob("reports/*.csv"), key=lambda path: path.stat().st_mtime_ns)
+    report = pd.read_csv(reports[-1])
     assert report.label.tolist() == table.label.tolist()
 
 

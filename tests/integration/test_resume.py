@@ -47,10 +47,10 @@ def test_a_crash_between_updates_changes_nothing(reference, mmf, tmp_path, monke
 
     update = ConcatTrainer._update
 
-    def crash(self, group):
+    def crash(self, *batches):
         if self.num_updates == crash_at:
             raise RuntimeError("power cut")
-        update(self, group)
+        update(self, *batches)
 
     monkeypatch.setattr(ConcatTrainer, "_update", crash)
     with pytest.raises(RuntimeError, match="power cut"):
