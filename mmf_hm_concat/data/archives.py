@@ -88,18 +88,11 @@ def extract(
             raw.seek(0)
             members = _zip_members(raw, password) if is_zip else _tar_members(raw, max_bytes)
             left, why = _bytes_allowed(archive, into, max_bytes)
-            seen: dict[str, bool] = {}  # normalised name -> is a folder
-            for number, member in enumerate(members, 1):
-                if number > max_files:
-                    raise _refused(archive, member, f"over {max_files} members")
-                if wrong := _what_is_wrong(member, seen):
-                    raise _refused(archive, member, wrong)
+            for member in _checked(members, archive, password, max_files):
                 target = into / posixpath.normpath(member.name)
                 if member.is_folder:
                     target.mkdir(parents=True, exist_ok=True)
                     continue
-                if member.is_encrypted and not password:
-                    raise InputError(f"{archive}: {member.name!r} is encrypted: {_SET_PASSWORD}")
                 if member.size > left:
                     raise _refused(archive, member, why)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,10 +111,28 @@ def extract(
     return files
 
 
-_SET_PASSWORD = (
-    "set dataset_config.hm_competition.zip_password or the environment variable HM_ZIP_PASSWORD, "
-    "or unpack the archive by hand and give the folder."
-)
+def _checked(
+    members: Iterator[_Member], archive: Path, password: str | None, max_files: int
+) -> Iterator[_Member]:
+    """The members, up to the first that is refused by its number, kind, name or encryption."""
+    seen: dict[str, bool] = {}  # normalised name -> is a folder
+    for number, member in enumerate(members, 1):
+        if number > max_files:
+            raise _refused(archive, member, f"over {max_files} members")
+        name = posixpath.normpath(member.name)
+        wrong = member.wrong_kind or _wrong_name(member.name)
+        if name in seen and not (member.is_folder and seen[name]):
+            wrong = wrong or "its name is given twice"
+        if wrong:
+            raise _refused(archive, member, wrong)
+        if member.is_encrypted and not member.is_folder and not password:
+            raise InputError(
+                f"{archive}: {member.name!r} is encrypted: set "
+                "dataset_config.hm_competition.zip_password or the environment variable "
+                "HM_ZIP_PASSWORD, or unpack the archive by hand and give the folder."
+            )
+        seen[name] = member.is_folder
+        yield member
 
 
 def _bytes_allowed(archive: Path, into: Path, max_bytes: int) -> tuple[int, str]:
@@ -139,16 +150,6 @@ def _bytes_allowed(archive: Path, into: Path, max_bytes: int) -> tuple[int, str]
             "others): free some, or set dataset_config.hm_competition.cache_dir to another disk",
         ),
     )
-
-
-def _what_is_wrong(member: _Member, seen: dict[str, bool]) -> str | None:
-    """Why a member is refused, by its kind and name; if it is not, its name goes to ``seen``."""
-    wrong = member.wrong_kind or _wrong_name(member.name)
-    name = posixpath.normpath(member.name)
-    if name in seen and not (member.is_folder and seen[name]):
-        wrong = wrong or "its name is given twice"
-    seen[name] = member.is_folder
-    return wrong
 
 
 def _refused(archive: Path, member: _Member, why: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Finding the annotation files and the images of a layout, in whatever shape it was got."""
+"""Finding the annotation files and the images of a data set, in whatever layout it was got."""
 
 import hashlib
 import logging
