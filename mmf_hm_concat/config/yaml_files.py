@@ -106,7 +106,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _ProblemFound(f"{path}: no such config file. `hm_concat config` lists ours.") from None
+        raise _ProblemFound(
+            f"{path}: no such config file. `hm_concat config` lists ours."
+        ) from None
     except (OSError, ValueError) as error:
         raise _ProblemFound(f"{path}: cannot be read ({error}).") from None
     if len(content) > MAX_BYTES:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin.patches import CONFIGS
+from mmf_hm_concat.mmf_plugin.configuration import CONFIGS
 from mmf_hm_concat.models.build import build_network
 
 # What MMF's tokenizers call the tensors that a transformer takes, in the order it takes them.
