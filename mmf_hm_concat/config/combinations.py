@@ -102,8 +102,9 @@ def _listed(key: str, items: Any, kind: str, registered: Registered) -> Found:
         name = item.get("type") if isinstance(item, Mapping) else item
         if not isinstance(name, str) or name not in registered[kind]:
             yield key, unknown(kind, name, registered[kind])
-        elif isinstance(item, Mapping) and name != "multi":  # which takes losses of its own
-            if problem := _arguments_problem(registered[kind][name], item.get("params") or {}):
+        elif isinstance(item, Mapping):
+            problem = _arguments_problem(registered[kind][name], item.get("params") or {})
+            if problem and name != "multi":  # a loss that takes a list of losses
                 yield key, f"{name}: {problem}"
 
 
