@@ -5,7 +5,7 @@ BIN := .venv/bin
 SAMPLE := data/sample
 RUN := save/sample
 
-.PHONY: demo test lint install
+.PHONY: demo test lint docs install
 demo: install
 	$(BIN)/hm_concat sample $(SAMPLE)
 	$(BIN)/mmf_run config=projects/concat/sample.yaml run_type=train_val
@@ -23,6 +23,9 @@ test: install
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+docs: install
+	$(BIN)/python tools/config_page.py
 
 install:
 	@$(PYTHON) tools/install.py

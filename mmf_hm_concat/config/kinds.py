@@ -95,10 +95,10 @@ def _bounds(meta: Any) -> str:
     low = high = ""
     if meta.gt is not None:
         low = f" above {meta.gt:g}"
-    elif meta.ge > -FINITE:
+    elif meta.ge > -(2**63):
         low = f" from {meta.ge}"
     if meta.lt is not None:
         high = f"{' and' if low else ''} below {meta.lt:g}"
-    elif meta.le not in (FINITE, MOST):
+    elif meta.le not in (FINITE, MOST, 2**63 - 1):
         high = f" to {meta.le}" if " from" in low else f"{' and' if low else ''} up to {meta.le:g}"
     return low + (high or (" on" if " from" in low else ""))
