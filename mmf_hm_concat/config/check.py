@@ -101,6 +101,13 @@ def lookup(config: Any, name: str) -> Any:
     return config
 
 
+def over(below: Any, above: Any) -> Any:
+    """``above`` merged over ``below``, key by key."""
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{key: over(below.get(key), value) for key, value in above.items()}}
+
+
 def keys_of_run(config: Mapping[str, Any]) -> dict[str, Key]:
     """The described keys that the run of ``config`` reads."""
     datasets = datasets_of(config)
@@ -147,19 +154,24 @@ def _nearest(word: str, known: Collection[Any]) -> list[str]:
 
 
 def raise_problems(
-    problems: Problems, config: Mapping[str, Any], where: Callable[[str], str | None]
+    problems: Problems,
+    config: Mapping[str, Any],
+    where: Callable[[str], str | None],
+    source: str = "",
 ) -> None:
     """Raise one InputError with all ``problems``, if there are any.
 
     Args:
         config: holds the values as they were given.
         where: says of a key where its value was given, or None.
+        source: what the config is part of, to begin the message with.
     """
     lines = list(_lines(problems, config, where))
+    source = f"{source}: " if source else ""
     if len(lines) == 1:
-        raise InputError(lines[0])
+        raise InputError(source + lines[0])
     if lines:
-        raise InputError("\n  ".join([f"The config has {len(lines)} problems:", *lines]))
+        raise InputError("\n  ".join([f"{source}The config has {len(lines)} problems:", *lines]))
 
 
 def _lines(

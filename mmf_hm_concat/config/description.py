@@ -22,7 +22,7 @@ FREEZE = (
 )
 RUN_PARTS = "(train|val|test|inference|predict)"
 # Wider layers than any model needs would only fill the memory.
-WIDTH, LENGTH, PIXELS = whole(1, 4096), whole(1, 65536), whole(1, 4096, "pixels")
+WIDTH, LENGTH, PIXELS = whole(1, 8192), whole(1, 65536), whole(1, 4096, "pixels")
 
 
 @dataclass(frozen=True)

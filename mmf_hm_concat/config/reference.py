@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mmf_hm_concat.config.check import lookup, shown
+from mmf_hm_concat.config.check import lookup, over, shown
 from mmf_hm_concat.config.description import KEYS, Key
 from mmf_hm_concat.config.kinds import GROUP, in_words
 
@@ -36,14 +36,6 @@ def defaults() -> dict[str, Any]:
     for file in files:
         merged = over(merged, yaml.safe_load(file.read_text("utf-8")))
     return merged
-
-
-def over(below: Any, above: Any) -> Any:
-    """``above`` merged over ``below``, key by key."""
-    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
-        return above
-    merged = {key: over(below.get(key), value) for key, value in above.items()}
-    return {**below, **merged}
 
 
 def markdown() -> str:
