@@ -5,7 +5,7 @@ BIN := .venv/bin
 SAMPLE := data/sample
 RUN := save/sample
 
-.PHONY: demo test lint types install
+.PHONY: demo test lint types docs install
 demo: install
 	$(BIN)/hm_concat sample $(SAMPLE)
 	$(BIN)/mmf_run config=projects/concat/sample.yaml run_type=train_val
@@ -28,6 +28,9 @@ lint: install
 # Not yet part of lint: a hundred findings are left to mend.
 types: install
 	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python tools/config_page.py
 
 install:
 	@$(PYTHON) tools/install.py

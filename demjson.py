@@ -10,6 +10,7 @@ import collections
 import collections.abc
 import importlib.util
 import os
+import re
 import sys
 import warnings
 from importlib.machinery import PathFinder
@@ -36,6 +37,36 @@ for place, argument in enumerate(sys.argv):
     elif key == ZIP_PASSWORD and place + 1 < len(sys.argv):  # MMF's other form: key value
         os.environ["HM_ZIP_PASSWORD"] = sys.argv[place + 1]
         sys.argv[place + 1] = "$HM_ZIP_PASSWORD"
+
+
+def problem_of_command() -> str | None:
+    """What is wrong with the YAML or an option of `mmf_run` or `mmf_predict`, before MMF reads it.
+
+    The plug-in checks what they say, but is loaded only when MMF has read them.
+    """
+    if Path(sys.argv[0]).name not in ("mmf_run", "mmf_predict"):
+        return None
+    # By its path: importing our package now would register the plug-in in runs without it.
+    path = Path(__file__).with_name("mmf_hm_concat") / "config" / "yaml_files.py"
+    spec = importlib.util.spec_from_file_location("yaml_files", path)
+    yaml_files = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(yaml_files)
+    mmf_root = Path(importlib.util.find_spec("mmf").origin).parent
+    for argument, following in zip(sys.argv[1:], [*sys.argv[2:], ""], strict=True):
+        key, has_equal, value = argument.partition("=")
+        problem = None
+        if has_equal and re.fullmatch(r"[\w.\[\]]+", key):
+            problem = yaml_files.value_problem(argument)
+        if key == "config" and not problem:
+            file = value if has_equal else following
+            _, problem = yaml_files.read_lines(file, mmf_root, os.environ.get("MMF_USER_DIR"))
+        if problem:
+            return problem
+    return None
+
+
+if problem := problem_of_command():
+    sys.exit(f"error: {problem}")
 
 # Not one of these tells the user of a command anything: they are about MMF's own code.
 for message in (

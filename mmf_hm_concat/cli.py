@@ -62,8 +62,16 @@ def _add_sample(commands: Commands) -> None:
 
 
 def _add_config(commands: Commands) -> None:
-    add = commands.add_parser("config", help="print where a project's YAML is installed")
-    add.add_argument("name", nargs="?", help="as concat/defaults; left out: list all")
+    add = commands.add_parser(
+        "config", help="print where a project's YAML is; a config as it will run; or all keys"
+    )
+    add.add_argument(
+        "name",
+        nargs="?",
+        help="as concat/defaults; left out: list all. Or `show CONFIG [key=value ...] [--changed] "
+        "[--json]`: the merged config, checked. Or `keys`: what each key means",
+    )
+    add.add_argument("options", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     add.set_defaults(run=config)
 
 
@@ -143,6 +151,15 @@ def sample(chosen: argparse.Namespace) -> int:
 
 
 def config(chosen: argparse.Namespace) -> int:
+    if chosen.name == "show":
+        from mmf_hm_concat.mmf_plugin.show_config import show_config
+
+        return show_config(chosen.options)
+    if chosen.name == "keys":
+        from mmf_hm_concat.config.reference import listing
+
+        print(listing())
+        return 0
     names = sorted(
         p.relative_to(PROJECTS).with_suffix("").as_posix() for p in PROJECTS.rglob("*.yaml")
     )

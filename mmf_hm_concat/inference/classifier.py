@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from mmf_hm_concat.config.of_checkpoint import checked_config
 from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
@@ -133,8 +134,8 @@ def load_member(path: Path) -> Member:
     """Load one checkpoint; see `MemeClassifier.load`."""
     path = path / checkpoints.BEST if path.is_dir() else path
     state = checkpoints.load_checkpoint(path)
-    config = state.get("config", {})
-    data = config.get("dataset_config", {}).get("hm_competition")
+    config = checked_config(state, path)
+    data = config["dataset_config"].get("hm_competition")
     if config.get("model") != "concat_vl" or data is None:
         raise InputError(
             f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "

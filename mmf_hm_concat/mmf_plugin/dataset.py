@@ -26,7 +26,7 @@ from mmf_hm_concat.data.table import drop_duplicates, read_splits
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.mmf_plugin.patches import CONFIGS, unknown
+from mmf_hm_concat.mmf_plugin.configuration import CONFIGS, unknown
 from mmf_hm_concat.mmf_plugin.processors import (
     FastTextSentenceVector,
     ResNetImage,

@@ -15,9 +15,9 @@ from mmf.utils.distributed import get_rank, get_world_size
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from mmf_hm_concat.config.check import unknown
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
-from mmf_hm_concat.mmf_plugin.patches import unknown
 from mmf_hm_concat.training.precision import autocast
 
 # Besides what the metrics ask for: what MMF's data sets read in `format_for_prediction`.

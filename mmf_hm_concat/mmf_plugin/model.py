@@ -13,7 +13,7 @@ from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin.patches import CONFIGS
+from mmf_hm_concat.mmf_plugin.configuration import CONFIGS
 from mmf_hm_concat.mmf_plugin.processors import image_preprocessing
 from mmf_hm_concat.models import build as network_builder
 

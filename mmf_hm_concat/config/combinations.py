@@ -1,0 +1,357 @@
+"""What only several keys, or this machine, can tell: names, arguments, widths, folders."""
+
+import inspect
+import tempfile
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmf_hm_concat.config.check import Problems, datasets_of, lookup, unknown
+from mmf_hm_concat.config.description import OUR_DATASET, OUR_MODEL
+from mmf_hm_concat.utils.parallel import num_cores
+
+# More processes only wait for each other.
+WORKERS_PER_CORE = 4
+# They need more than gradients: a closure, or sparse ones.
+NOT_FOR_TRAINER = ("Optimizer", "LBFGS", "SparseAdam")
+
+# What MMF has registered: "trainer", "optimizer", "scheduler", "loss", "metric", "processor" ->
+# name -> class.
+Registered = Mapping[str, Mapping[str, Any]]
+Found = Iterator[tuple[str, str]]
+
+
+class _Skip(Exception):
+    """A key that a check needs is itself wrong."""
+
+
+class Config:
+    """The values that the checks below read; a wrong one skips the check."""
+
+    def __init__(self, config: Mapping[str, Any], problems: Collection[str]):
+        self._config, self._problems = config, problems
+        self.datasets = datasets_of(config)
+        self.is_ours = config.get("model") == "concat_vl"
+        self.has_our_data = "hm_competition" in self.datasets
+
+    def __getitem__(self, key: str) -> Any:
+        if any(key == wrong or wrong.startswith(f"{key}.") for wrong in self._problems):
+            raise _Skip
+        return lookup(self._config, key)
+
+    @property
+    def predicts(self) -> bool:
+        return bool(self["evaluation.predict"])
+
+    @property
+    def trains(self) -> bool:
+        return "train" in self["run_type"] and not self.predicts
+
+    @property
+    def metrics(self) -> list[Any]:
+        metrics = self["evaluation.metrics"]
+        return [metrics] if isinstance(metrics, str) else metrics
+
+
+def check_combinations(
+    values: Mapping[str, Any], registered: Registered, problems: Problems
+) -> Problems:
+    """Problems of ``values`` besides ``problems``, those of its single values."""
+    config, found = Config(values, problems), {}
+    for check in CHECKS:
+        try:
+            found |= {key: text for key, text in check(config, registered) if key not in problems}
+        except _Skip:
+            continue
+    return found
+
+
+# ---- names that MMF or torch must know, and their arguments ----
+
+
+def _trainer(config: Config, registered: Registered) -> Found:
+    if (name := config["training.trainer"]) not in registered["trainer"]:
+        yield "training.trainer", unknown("trainer", name, registered["trainer"])
+
+
+def _processors(config: Config, registered: Registered) -> Found:
+    for dataset in config.datasets:
+        processors = config[f"dataset_config.{dataset}.processors"]
+        for name, each in processors.items() if isinstance(processors, Mapping) else ():
+            kind = each.get("type") if isinstance(each, Mapping) else None
+            if kind is not None and kind not in registered["processor"]:
+                key = f"dataset_config.{dataset}.processors.{name}.type"
+                yield key, unknown("processor", kind, registered["processor"])
+
+
+def _losses(config: Config, registered: Registered) -> Found:
+    key = f"model_config.{config['model']}.losses"
+    yield from _listed(key, config[key] or [], "loss", registered)
+
+
+def _metrics(config: Config, registered: Registered) -> Found:
+    yield from _listed("evaluation.metrics", config.metrics, "metric", registered)
+
+
+def _listed(key: str, items: Any, kind: str, registered: Registered) -> Found:
+    """Each item is a name, or {type: name, params: arguments of the class}."""
+    for item in items if isinstance(items, list) else [items]:
+        name = item.get("type") if isinstance(item, Mapping) else item
+        if not isinstance(name, str) or name not in registered[kind]:
+            yield key, unknown(kind, name, registered[kind])
+        elif isinstance(item, Mapping):
+            problem = _arguments_problem(registered[kind][name], item.get("params") or {})
+            if problem and name != "multi":  # a loss that takes a list of losses
+                yield key, f"{name}: {problem}"
+
+
+def _arguments_problem(kind: Any, params: Any) -> str | None:
+    if not isinstance(params, Mapping):
+        return "params is a group of keys."
+    parameters = inspect.signature(kind).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return None
+    known = [name for name in parameters if name != "args"]
+    wrong = [name for name in params if name not in known]
+    return unknown("argument", wrong[0], known) if wrong else None
+
+
+def _optimizer(config: Config, registered: Registered) -> Found:
+    """Optimizer and scheduler are made once, of one parameter: they know best what they take."""
+    if not config.trains:
+        return
+    name, params = config["optimizer.type"], config["optimizer.params"]
+    known = {
+        each: kind
+        for each, kind in (dict(registered["optimizer"]) | vars(torch.optim)).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+        if each not in NOT_FOR_TRAINER
+    }
+    if name not in known:
+        yield "optimizer.type", unknown("optimizer", name, known)
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            optimizer = known[name]([torch.nn.Parameter(torch.zeros(1, 1))], **params)
+        except Exception as error:
+            yield "optimizer.params", f"{name} does not take them: {_first_line(error)}"
+            return
+        yield from _scheduler(config, registered, optimizer)
+
+
+def _scheduler(config: Config, registered: Registered, optimizer: Any) -> Found:
+    if not config["training.lr_scheduler"]:
+        return
+    name, params = config["scheduler.type"], config["scheduler.params"] or {}
+    if name is None:  # MMF's default
+        return
+    if name not in registered["scheduler"]:
+        yield "scheduler.type", unknown("scheduler", name, registered["scheduler"])
+    elif name != "pythia":  # which reads the registered config, that is not there yet
+        try:
+            registered["scheduler"][name](optimizer, **params)
+        except Exception as error:
+            yield "scheduler.params", f"{name} does not take them: {_first_line(error)}"
+
+
+def _augment(config: Config, registered: Registered) -> Found:
+    for dataset in config.datasets:
+        key = f"dataset_config.{dataset}.processors.image_processor"
+        if not (processor := config[key]) or processor.get("type") != "resnet_image":
+            continue
+        for step in (processor.get("params") or {}).get("augment") or ():
+            from torchvision.transforms import v2  # slow, where MMF has not done so
+
+            kind, params = step.get("type"), step.get("params") or {}
+            known = [name for name, each in vars(v2).items() if isinstance(each, type)]
+            if kind not in known:
+                yield f"{key}.params.augment", unknown("transform", kind, known)
+                continue
+            try:
+                getattr(v2, kind)(**params)
+            except Exception as error:
+                yield f"{key}.params.augment", f"{kind} {params}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# ---- training ----
+
+
+def _length(config: Config, registered: Registered) -> Found:
+    if config.trains and config["training.max_epochs"] is config["training.max_updates"] is None:
+        yield "training.max_epochs", "max_epochs and max_updates are both null: set one."
+
+
+def _criterion(config: Config, registered: Registered) -> Found:
+    if not config.trains:
+        return
+    names = [each.get("type") if isinstance(each, Mapping) else each for each in config.metrics]
+    datasets = [*config.datasets]
+    # MMF's data sets of this family call themselves hateful_memes, whatever their key.
+    if datasets != ["hm_competition"] and "hateful_memes" not in datasets:
+        datasets.append("hateful_memes")
+    allowed = [f"{dataset}/{name}" for dataset in datasets for name in (*names, "loss")]
+    allowed.append("total_loss")
+    if (criterion := config["training.early_stop.criteria"]) not in allowed:
+        yield (
+            "training.early_stop.criteria",
+            f"{unknown('criterion', criterion, allowed)} Validation gives {', '.join(allowed)}.",
+        )
+
+
+def _machine(config: Config, registered: Registered) -> Found:
+    workers, most = config["training.num_workers"], WORKERS_PER_CORE * num_cores()
+    if isinstance(workers, int) and workers > most:
+        yield (
+            "training.num_workers",
+            f"at most {WORKERS_PER_CORE} a core, {most} here; auto takes as many as help.",
+        )
+
+
+def _precision(config: Config, registered: Registered) -> Found:
+    on_cpu = config["training.device"] == "cpu" or not torch.cuda.is_available()
+    if config["training.precision"] == "fp16" and on_cpu:
+        yield "training.precision", "fp16 is for GPUs; on a CPU use bf16 or fp32."
+
+
+def _zoo(config: Config, registered: Registered) -> Found:
+    if config["checkpoint.zoo_config_override"]:
+        yield "checkpoint.zoo_config_override", "concat_trainer has no zoo: false."
+
+
+# ---- model and data set ----
+
+
+def _branches(config: Config, registered: Registered) -> Found:
+    if not config.is_ours:
+        return
+    if not config[f"{OUR_MODEL}.language"] and not config[f"{OUR_MODEL}.vision"]:
+        yield OUR_MODEL, "language and vision are both null; keep at least one."
+
+
+def _vision(config: Config, registered: Registered) -> Found:
+    vision = config[f"{OUR_MODEL}.vision"] if config.is_ours else None
+    if not vision or vision.get("mmf_encoder"):
+        return
+    from torchvision import models  # slow, where MMF has not done so
+
+    name, weights, known = vision["name"], vision["weights"], models.list_models(module=models)
+    if name not in known:
+        yield f"{OUR_MODEL}.vision.name", unknown("network", name, known)
+    elif config.trains and str(weights).lower() not in ("none", "default"):
+        names = models.get_model_weights(name).__members__
+        if weights not in names and not _is_file(weights):
+            yield (
+                f"{OUR_MODEL}.vision.weights",
+                f"is neither a file nor one of {', '.join(names)}, DEFAULT or none.",
+            )
+
+
+def _text(config: Config, registered: Registered) -> Found:
+    """Our model's text branch and our data set's text processor."""
+    language = config[f"{OUR_MODEL}.language"] if config.is_ours else None
+    if not config.has_our_data or not language or language.get("mmf_encoder"):
+        return
+    processor = config[f"{OUR_DATASET}.processors.text_processor"]
+    if not processor:
+        yield (
+            f"{OUR_DATASET}.processors.text_processor",
+            "the model reads sentence vectors, but the data set gives no text. Use the text "
+            f"processor fasttext_sentence_vector, or {OUR_MODEL}.language=null.",
+        )
+    elif processor.get("type") == "fasttext_sentence_vector":
+        dim = (processor.get("params") or {}).get("dim", 150)
+        if dim != language["in_features"]:
+            yield (
+                f"{OUR_MODEL}.language.in_features",
+                f"the text processor gives sentence vectors of {dim} numbers, the model expects "
+                f"{language['in_features']}. Make {OUR_DATASET}.processors.text_processor.params"
+                f".dim and {OUR_MODEL}.language.in_features the same.",
+            )
+
+
+def _images(config: Config, registered: Registered) -> Found:
+    if not config.has_our_data:
+        return
+    uses = config[f"{OUR_DATASET}.use_images"]
+    if uses and not config[f"{OUR_DATASET}.processors.image_processor"]:
+        yield (
+            f"{OUR_DATASET}.processors.image_processor",
+            f"name one, or leave the images out with {OUR_DATASET}.use_images=false.",
+        )
+    if config.is_ours and not uses and config[f"{OUR_MODEL}.vision"]:
+        yield (
+            f"{OUR_DATASET}.use_images",
+            "the model reads images, but the data set gives none. Set "
+            f"{OUR_DATASET}.use_images=true, or {OUR_MODEL}.vision=null.",
+        )
+
+
+# ---- places ----
+
+
+def _folders(config: Config, registered: Registered) -> Found:
+    for key in ("env.save_dir", "env.log_dir", "env.report_dir"):
+        if (folder := config[key]) and (problem := _unwritable(folder)):
+            yield key, f"the folder cannot be written: {problem}."
+
+
+def _predict_file(config: Config, registered: Registered) -> Found:
+    file = config["evaluation.predict_file"]
+    if not config.predicts or not file:
+        return
+    if problem := _unwritable(str(Path(file).parent)):
+        yield "evaluation.predict_file", f"cannot be written: {problem}."
+    elif Path(file).is_dir():
+        yield "evaluation.predict_file", "is a folder; give a file."
+
+
+def _unwritable(path: str) -> str | None:
+    """Why nothing can be written into a folder, or, where it is yet to be made, above it."""
+    try:
+        folder = Path(path).absolute()
+        while True:
+            try:
+                folder.stat()
+                break
+            except FileNotFoundError:
+                folder = folder.parent
+        with tempfile.TemporaryDirectory(dir=folder):
+            return None
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (
+    _trainer,
+    _processors,
+    _losses,
+    _metrics,
+    _optimizer,
+    _augment,
+    _length,
+    _criterion,
+    _machine,
+    _precision,
+    _zoo,
+    _branches,
+    _vision,
+    _text,
+    _images,
+    _folders,
+    _predict_file,
+)
