@@ -93,7 +93,7 @@ def _trainer(self: Configuration) -> str | None:
     return next((each.trainer for each in given if each and each.get("trainer")), None)
 
 
-def _make_nulls_plain(config: Mapping, plain: Mapping | None = None) -> None:
+def _make_nulls_plain(config: DictConfig, plain: Mapping | None = None) -> None:
     """In place: omegaconf 2.0 merges a group of keys that a null replaced as if it had no keys."""
     plain = OmegaConf.to_container(OmegaConf.create(config)) if plain is None else plain
     for key, value in plain.items():
@@ -207,18 +207,19 @@ def _merge_options(self: Configuration, config: DictConfig, opts: list[str]) -> 
         return _merge_with_dotlist(self, config, rest + opts[2 * len(pairs) :])
     except AttributeError:
         for key in opts[0::2]:
-            node, above = config, ()
+            node = config
+            path: tuple[str, ...] = ()
             for part in ("datasets" if key == "dataset" else key).split("."):
                 name = part.split("[")[0]
                 if not isinstance(node, Mapping) or name not in node:
                     if not isinstance(node, Mapping):
-                        what = f"{'.'.join(above)} is {'null' if node is None else node}"
+                        what = f"{'.'.join(path)} is {'null' if node is None else node}"
                         raise InputError(
                             f"Command line, {key}: {what}, so it has no keys."
                         ) from None
-                    problem = unknown("key", name, node, above)
+                    problem = unknown("key", name, node, path)
                     raise InputError(f"Command line, {key}: {problem}") from None
-                node, above = node[name], (*above, name)
+                node, path = node[name], (*path, name)
         raise
 
 
@@ -245,7 +246,7 @@ def print_input_errors() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        told = error if issubclass(kind, InputError) else lost_rank(error)
+        told = error if isinstance(error, InputError) else lost_rank(error)
         if told is not None:
             print_input_error(told)
         else:
