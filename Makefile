@@ -5,7 +5,7 @@ BIN := .venv/bin
 SAMPLE := data/sample
 RUN := save/sample
 
-.PHONY: demo test lint types docs install
+.PHONY: demo test lint docs install
 demo: install
 	$(BIN)/hm_concat sample $(SAMPLE)
 	$(BIN)/mmf_run config=projects/concat/sample.yaml run_type=train_val
@@ -24,9 +24,6 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
-
-# Not yet part of lint: a hundred findings are left to mend.
-types: install
 	$(BIN)/mypy
 
 docs: install

@@ -60,7 +60,7 @@ def check_combinations(
     values: Mapping[str, Any], registered: Registered, problems: Problems
 ) -> Problems:
     """Problems of ``values`` besides ``problems``, those of its single values."""
-    config, found = Config(values, problems), {}
+    config, found = Config(values, problems), Problems()
     for check in CHECKS:
         try:
             found |= {key: text for key, text in check(config, registered) if key not in problems}

@@ -14,7 +14,9 @@ from mmf_hm_concat.config.kinds import BUILT, GROUP, number, text, whole
 
 FOLDER, FILE = text("a folder"), text("a file")
 OPTIONAL_FOLDER = Annotated[str, Meta(extra={"what": "a folder"})] | None
-NAMES = Annotated[list[text("a name") | BUILT], Meta(min_length=1)]
+NAME: Any = text("a name")
+NAMES: Any = Annotated[list[NAME | BUILT], Meta(min_length=1)]
+UPDATES: Any = list[whole(0)]  # type: ignore[misc]
 FREEZE = (
     Literal["none", "all", "bn"]
     | Annotated[dict[str, str], Meta(extra={"what": "{until: <a stage>}"})]
@@ -89,7 +91,7 @@ OF_TRAINING: dict[str, Key] = {
     "early_stop.minimize": Key(bool, "Whether less of the criterion is better."),
     "early_stop.min_delta": Key(number(0), "The least change that is an improvement."),
     "lr_scheduler": Key(bool, "Change the learning rate as the scheduler says."),
-    "lr_steps": Key(list[whole(0)], "MMF's scheduler pythia lowers the rate at these updates."),
+    "lr_steps": Key(UPDATES, "MMF's scheduler pythia lowers the rate at these updates."),
     "lr_ratio": Key(number(above=0), "MMF's scheduler pythia multiplies the rate by it."),
     "use_warmup": Key(bool, "MMF's scheduler pythia begins with a low rate."),
     "warmup_factor": Key(number(0), "That low rate, as a multiple of the full one."),
@@ -115,7 +117,7 @@ OF_TRAINING: dict[str, Key] = {
 }
 
 OF_EVALUATION: dict[str, Key] = {
-    "metrics": Key(list[text("a name") | BUILT] | text("one name"), "MMF's metrics, by name."),
+    "metrics": Key(list[NAME | BUILT] | text("one name"), "MMF's metrics, by name."),
     "predict": Key(bool, "Predict the test split; mmf_predict sets it."),
     "predict_file_format": Key(Literal["csv", "json"], "Of MMF's report file."),
     "predict_file": Key(FILE | None, "Where the submission goes; null: into env.save_dir."),

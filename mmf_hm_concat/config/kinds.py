@@ -25,8 +25,9 @@ def number(
     below: float | None = None,
 ) -> Any:
     """The type of a finite number within bounds; ``above`` and ``below`` leave out the bound."""
-    low = {"ge": least} if above is None else {"gt": above}
-    return Annotated[float, Meta(**low, **({"le": most} if below is None else {"lt": below}))]
+    bounds: dict[str, Any] = {"ge": least} if above is None else {"gt": above}
+    bounds |= {"le": most} if below is None else {"lt": below}
+    return Annotated[float, Meta(**bounds)]
 
 
 def text(what: str = "text", pattern: str | None = None) -> Any:

@@ -30,7 +30,8 @@ not allowed is said at the start, with the place that gave it. Defaults are thos
 def defaults() -> dict[str, Any]:
     """The default config as it is written, of MMF (where it is installed) and of ours."""
     files = [PACKAGE / file for file in DEFAULTS]
-    if spec := importlib.util.find_spec("mmf"):
+    spec = importlib.util.find_spec("mmf")
+    if spec and spec.origin:
         files.insert(0, Path(spec.origin).parent / "configs" / "defaults.yaml")
     merged: dict[str, Any] = {}
     for file in files:

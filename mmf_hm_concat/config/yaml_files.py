@@ -16,8 +16,10 @@ STANDARD_TAGS = {
     for kind in ("null", "bool", "int", "float", "str", "seq", "map", "timestamp")
 }
 # Keys at the top that MMF looks into before anybody can check them.
-GROUPS = ("training", "evaluation", "checkpoint", "env", "distributed", "optimizer", "scheduler")
-GROUPS += ("model_config", "dataset_config")
+GROUPS = (
+    *("training", "evaluation", "checkpoint", "env", "distributed", "optimizer", "scheduler"),
+    *("model_config", "dataset_config"),
+)
 
 # Path of a key -> the file and line that give it.
 Lines = dict[tuple[str, ...], str]

@@ -9,11 +9,14 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tqdm import tqdm
 
 from mmf_hm_concat.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -191,16 +194,16 @@ class _StrictTarInfo(tarfile.TarInfo):
     """A tar header. tarfile takes a damaged or missing one for the archive's end; we do not."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "Self":
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise  # the proper end mark
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from None
 
     @classmethod
-    def frombuf(cls, buf: Any, encoding: str, errors: str) -> tarfile.TarInfo:
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "Self":
         header = super().frombuf(buf, encoding, errors)
         if header.type in _LONG_HEADERS and header.size > _BLOCK:  # tarfile reads it into memory
             raise tarfile.ReadError("a header of over one megabyte")
@@ -222,7 +225,7 @@ def _tar_members(raw: BinaryIO, max_bytes: int) -> Iterator[_Member]:
                     wrong = str(error)
 
             def content(member: tarfile.TarInfo = member) -> IO[bytes]:
-                return archive.extractfile(member)
+                return archive.extractfile(member)  # type: ignore[return-value]
 
             yield _Member(member.name, wrong, member.isdir(), False, member.size, content)
         # Read on to the end: only there does gzip compare its checksum.
@@ -245,7 +248,8 @@ def _zip_members(raw: BinaryIO, password: str | None) -> Iterator[_Member]:
     with zipfile.ZipFile(raw) as archive:
         if _noted_count(raw) not in (len(archive.infolist()) & 0xFFFF, 0xFFFF):
             raise zipfile.BadZipFile("members are missing")  # zipfile itself does not count
-        archive.setpassword(password.encode() if password else None)
+        if password:
+            archive.setpassword(password.encode())
         if any(m.flag_bits & 1 and m.compress_type != _AES for m in archive.infolist()):
             logger.warning(
                 "%s is encrypted, and Python decrypts slowly, byte by byte. Unpacking it by "

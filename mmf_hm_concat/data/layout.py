@@ -121,7 +121,7 @@ def _open_folder(
         found = ([_annotation_file(name, folder, root) for name in names] for names in options)
         whole = next((files for files in found if all(files)), None)
         if whole is not None:
-            annotations[split] = tuple(dict.fromkeys(whole))
+            annotations[split] = tuple(dict.fromkeys(filter(None, whole)))
             shown = " + ".join(str(file) for file in annotations[split])
             logger.info("%s: %s", split, printable(shown))
     missing = [split for split in (needed if annotations else splits) if split not in annotations]

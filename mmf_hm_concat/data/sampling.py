@@ -51,22 +51,22 @@ def sample_training(
         raise InputError(f"sampling_seed = {seed!r}: give a whole number.")
     if unknown := int(table["label"].isna().sum()):
         raise InputError(f"{unknown} of {len(table)} training memes have no label.")
-    benign, hateful = (_drawn(table, label, seed) for label in (0, 1))
+    drawn = [_drawn(table, label, seed) for label in (0, 1)]
     if balance in ("undersample", "oversample"):
         _needs_both(table)
-        smaller, larger = sorted((len(benign), len(hateful)))
+        smaller, larger = sorted(map(len, drawn))
         count = smaller if balance == "undersample" else larger
-        benign, hateful = _first(benign, count), _first(hateful, count)
+        benign, hateful = (_first(rows, count) for rows in drawn)
     else:
-        benign, hateful = _first(benign, len(benign)), _first(hateful, len(hateful))
+        benign, hateful = (_first(rows, len(rows)) for rows in drawn)
     total = len(benign) + len(hateful)
     if dev_limit is not None and dev_limit < total:
         part = (2 * dev_limit * len(hateful) + total) // (2 * total)  # rounded, without floats
         if dev_limit > 1 and benign and hateful:
             part = min(max(part, 1), dev_limit - 1)
         benign, hateful = benign[: dev_limit - part], hateful[:part]
-    rows = [row for _, row in sorted(benign + hateful)]
-    sampled = table.iloc[rows].reset_index(drop=True)
+    chosen = [row for _, row in sorted(benign + hateful)]
+    sampled = table.iloc[chosen].reset_index(drop=True)
     logger.info(
         "train: %s; after balance=%s, dev_limit=%s, seed=%d: %s.",
         describe_counts(table),

@@ -104,7 +104,8 @@ def _write(out: Path, memes: int, salt: str) -> int:
     numbers = iter(rng.sample(NUMBERS, count))
     for split, plan in plans.items():
         rng.shuffle(plan)  # or the order would tell the kind
-        rows, drawn = [], {}
+        rows = []
+        drawn: dict[str, Path] = {}
         for scene, image, mood, text in plan:
             name = f"{next(numbers):05d}"
             file = out / f"img/{name}.png"
@@ -164,7 +165,8 @@ def draw_image(scene: str, rng: random.Random) -> Image.Image:
     return image.quantize(64) if mode == "P" else image.convert(mode)
 
 
-Draw, Colour = ImageDraw.ImageDraw, tuple[int, int, int]
+Draw = ImageDraw.ImageDraw
+Colour = tuple[int, int, int]
 
 
 def _beach(draw: Draw, rng: random.Random, w: int, h: int, horizon: int) -> None:

@@ -175,8 +175,8 @@ def _read_fields(
     if problems:
         order = {str(file): place for place, file in enumerate(files)}
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
-        lines = [f"{split}: {counted(len(problems), 'problem')}:", *first_and_more(problems, SHOWN)]
-        raise InputError("\n  ".join(lines))
+        head = f"{split}: {counted(len(problems), 'problem')}:"
+        raise InputError("\n  ".join([head, *first_and_more(problems, SHOWN)]))
     if not places:
         raise InputError(f"{split}: no memes in {', '.join(map(str, files))}.")
     return fields, places, repeated

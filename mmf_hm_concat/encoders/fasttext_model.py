@@ -108,7 +108,7 @@ def fit_text_model(
     lines = [line for line in map(_one_line, texts) if line]
     if not lines:
         raise InputError("All texts are empty: there is nothing to fit a text model on.")
-    config = {
+    config: dict[str, int | str] = {
         **{"model": "cbow", "dim": dim, "epoch": epochs, "minCount": min_count, "bucket": bucket},
         **{"thread": 1, "verbose": 0},
     }

@@ -27,6 +27,9 @@ class Standardize(nn.Module):
             `set_statistics` (or a checkpoint) fills them, the module changes nothing.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, dim: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))

@@ -92,7 +92,7 @@ class ImageCache:
         if path in self.bad:
             pixels[:] = BLANK
             return
-        if self._store is None:
+        if self._store is None or self._rows is None:
             pixels[:] = resize(read_rgb(path), self.size, self.interpolation)
         else:
             self._store.read(int(self._rows[i]), pixels)

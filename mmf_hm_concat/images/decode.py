@@ -105,7 +105,7 @@ def _rgb(image: Image.Image, name: str | Path, data: bytes | None) -> Image.Imag
             _check_png(data)
             transparent = _to_8_bits(transparent, image.mode, depth=data[24])
         image.load()
-        upright = _UPRIGHT.get(_orientation(image))
+        upright = _UPRIGHT.get(_orientation(image) or 0)
         image = _onto_white(image, transparent)
         return image if upright is None else image.transpose(upright)
     except Exception as error:  # see decode

@@ -17,7 +17,7 @@ import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -54,7 +54,7 @@ class ImageStore:
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.txt"
         self.size, self.row_bytes = size, size * size * 3
         # The pixels, opened once: rows mean nothing in a file that another run has put there.
-        self._file: BinaryIO | None = None
+        self._file: IO[bytes] | None = None
         self._identity: tuple[int, int] | None = None  # of that file: device and inode
 
     def read(self, row: int, pixels: np.ndarray) -> None:
@@ -74,10 +74,10 @@ class ImageStore:
             f"{self.pixels}: was cut, removed or replaced meanwhile. Start the run again."
         )
 
-    def _read(self, file: BinaryIO, row: int, pixels: np.ndarray) -> bool:
-        return os.preadv(file.fileno(), [pixels], row * self.row_bytes) == self.row_bytes
+    def _read(self, file: IO[bytes], row: int, pixels: np.ndarray) -> bool:
+        return os.preadv(file.fileno(), [pixels.data], row * self.row_bytes) == self.row_bytes
 
-    def _open(self, mode: str) -> BinaryIO:
+    def _open(self, mode: str) -> IO[bytes]:
         """Open the pixels. OSError when that is another file than was opened first."""
         file = self.pixels.open(mode, buffering=0)
         status = os.fstat(file.fileno())
@@ -153,9 +153,9 @@ class ImageStore:
             logger.warning("%s: %s damaged images are decoded again", self.pixels, damaged)
         return {line.path: line.row for line, good in zip(found, whole, strict=True) if good}
 
-    def _is_whole(self, file: BinaryIO, line: Line) -> bool:
+    def _is_whole(self, file: IO[bytes], line: Line) -> bool:
         pixels = np.empty(self.row_bytes, np.uint8)
-        return self._read(file, line.row, pixels) and zlib.crc32(pixels) == line.crc
+        return self._read(file, line.row, pixels) and zlib.crc32(pixels.data) == line.crc
 
     def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
         """Decode into rows, in order; returns what `rows_of` does."""
@@ -194,6 +194,7 @@ class ImageStore:
                     line = Line(path, stat, content, row, zlib.crc32(pixels))
                     if os.pwrite(file.fileno(), pixels, row * self.row_bytes) < self.row_bytes:
                         raise OSError("the disk is full")
+                assert line is not None  # `make` gave pixels for what no line has
                 line = line._replace(path=path, stat=stat)
                 fields = json.dumps(line).encode()
                 # The newline comes first: it also ends a line that a kill has torn.

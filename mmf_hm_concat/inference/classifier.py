@@ -62,13 +62,16 @@ class MemeClassifier:
         Raises:
             InputError: not as many texts as images, or an image that cannot be read.
         """
-        if isinstance(image, ImageSource) != isinstance(text, str):
+        if isinstance(image, ImageSource) and isinstance(text, str):
+            return self._probabilities([image], [text])[0]
+        if isinstance(image, ImageSource) or isinstance(text, str):
             raise InputError("Give one image and one text, or a list of each.")
-        if isinstance(text, str):
-            return self([image], [text])[0]
         if len(image) != len(text):
             raise InputError(f"{len(image)} images but {len(text)} texts: give one text an image.")
-        columns = [member.probabilities(image, text) for member in self.members]
+        return self._probabilities(image, text)
+
+    def _probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
+        columns = [member.probabilities(images, texts) for member in self.members]
         return [sum(row) / len(row) for row in zip(*columns, strict=True)]
 
 
@@ -83,7 +86,8 @@ class Member:
         precision: str,
         device: torch.device,
     ):
-        self.network = network.eval().to(device, memory_format=torch.channels_last)
+        network.eval().to(device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.text_model, self.image_size = text_model, image_size
         self.precision, self.device = precision, device
 

@@ -69,4 +69,4 @@ def _probabilities(path: Path, expected: Sequence[int]) -> list[float]:
     if problems:
         raise InputError(f"{path}: cannot be combined with others. {problems[0]}")
     _, probabilities = values_of(read_rows(path)[0])
-    return probabilities
+    return [each for each in probabilities if each is not None]  # none is: see problems

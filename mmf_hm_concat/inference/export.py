@@ -59,7 +59,7 @@ def export(run: str | Path, out: Path) -> str:
     member = load_member(Path(run))
     network, size = member.network.cpu().float(), member.image_size
     inputs: dict[str, Tensor] = {}
-    if network.language_module is not None:
+    if member.text_model is not None:
         inputs["text"] = torch.zeros(2, member.text_model.dim)
     if network.vision_module is not None:
         inputs["image"] = torch.zeros(2, 3, size, size, dtype=torch.uint8)

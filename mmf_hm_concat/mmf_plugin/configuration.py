@@ -125,7 +125,7 @@ def _is_ours(self: Configuration) -> bool:
     return False
 
 
-def _make_nulls_plain(config: Mapping, plain: Mapping | None = None) -> None:
+def _make_nulls_plain(config: DictConfig, plain: Mapping | None = None) -> None:
     """In place: omegaconf 2.0 merges a group of keys that a null replaced as if it had no keys."""
     plain = OmegaConf.to_container(OmegaConf.create(config)) if plain is None else plain
     for key, value in plain.items():

@@ -69,7 +69,7 @@ class HMCompetitionBuilder(BaseDatasetBuilder):
 def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
     """The tables of the splits that this run needs (columns: data/table.py), read once a run."""
     settings = registry.get("config")
-    run, known = registry.get(f"{NAME}_memes", no_warning=True) or (None, None)
+    run, known = registry.get(f"{NAME}_memes", no_warning=True) or (None, {})
     if run is not settings:  # the registry outlives a run
         _check_settings(config)
         needed = splits_of_run(settings)
@@ -108,7 +108,7 @@ def splits_of_run(settings: DictConfig) -> list[str]:
     return splits + (["test"] if any(t in run_type for t in ("inference", "test")) else [])
 
 
-def _data_dir(config: DictConfig) -> Path | str | None:
+def _data_dir(config: DictConfig) -> Path | str:
     converted = Path(get_mmf_env(key="data_dir")) / "datasets" / "hateful_memes" / "defaults"
     # Only in place of the default: another folder than the one asked for would be a surprise.
     if config.data_dir == DATA_DIR and not Path(DATA_DIR).exists() and converted.exists():
@@ -137,8 +137,11 @@ class HMCompetitionDataset(BaseDataset):
         self.ids = torch.tensor(memes.number.to_numpy(), dtype=torch.int64)
         labelled = memes.label.notna().all()
         self.targets = torch.tensor(memes.label.to_numpy("int64")) if labelled else None
-        self.text_processor = self.image_processor = None
-        self.vectors = self.images = self.augment = None
+        self.text_processor: Any = None
+        self.image_processor: Any = None
+        self.vectors: Tensor | None = None
+        self.images: ImageCache | None = None
+        self.augment: Any = None
 
     def init_processors(self) -> None:
         """Called by MMF after `load`: all sentence vectors and all images, once."""

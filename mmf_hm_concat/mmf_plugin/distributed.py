@@ -98,7 +98,8 @@ def on_every_rank(work: Callable[[], T]) -> T:
     """Call ``work`` on every rank and return each one's result; an InputError of one ends all."""
     if get_world_size() == 1:
         return work()
-    result, problem = None, None
+    result: Any = None
+    problem = None
     try:
         result = work()
     except InputError as error:

@@ -113,7 +113,7 @@ def _run(
 
 def _in_order(fields: dict[str, Tensor], rows: list[int], total: int) -> dict[str, Tensor]:
     """Put the ranks' parts together in the split's order; what padded a batch drops out."""
-    parts = [(rows, fields)]
+    parts: list[Any] = [(rows, fields)]
     if get_world_size() > 1:
         parts = [None] * get_world_size()
         torch.distributed.all_gather_object(parts, (rows, fields))
@@ -125,7 +125,7 @@ def _in_order(fields: dict[str, Tensor], rows: list[int], total: int) -> dict[st
     return whole
 
 
-def _figures(model: nn.Module, report: SampleList, metrics: Metrics, log: Any) -> dict[str, float]:
+def _figures(model: Any, report: SampleList, metrics: Metrics, log: Any) -> dict[str, float]:
     losses = model.losses(report, {"scores": report.scores})
     figures = {f"{report.dataset_name}/loss": float(sum(loss.mean() for loss in losses.values()))}
     output = {"scores": report.scores}

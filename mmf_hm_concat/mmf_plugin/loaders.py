@@ -8,7 +8,7 @@ from mmf.common.batch_collator import BatchCollator
 from mmf.datasets.multi_dataset_loader import MultiDatasetLoader
 from mmf.utils.distributed import get_rank, get_world_size
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.training.batch_samplers import (
@@ -76,13 +76,11 @@ def build_loader(config: DictConfig, split: str, device: torch.device) -> Repeat
     return loader
 
 
-def _data_loader(
-    dataset: Dataset, config: DictConfig, split: str, device: torch.device
-) -> DataLoader:
+def _data_loader(dataset: Any, config: DictConfig, split: str, device: torch.device) -> DataLoader:
     training, rank, ranks = config.training, get_rank(), get_world_size()
     whole_number("training.batch_size", training.batch_size, 1)
     if split == "train":
-        batches = TrainBatchSampler(
+        batches: Any = TrainBatchSampler(
             len(dataset), training.batch_size, training.seed or 0, rank, ranks
         )
     else:
@@ -100,7 +98,7 @@ def _data_loader(
     )
 
 
-def _workers(wanted: int | str, dataset: Dataset, device: torch.device) -> int:
+def _workers(wanted: int | str, dataset: Any, device: torch.device) -> int:
     """``training.num_workers``; auto depends on where a batch comes from and where it goes."""
     if wanted != "auto":
         return whole_number("training.num_workers (or auto)", wanted, 0)

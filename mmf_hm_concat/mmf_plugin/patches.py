@@ -52,7 +52,7 @@ def print_input_errors() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        told = error if issubclass(kind, InputError) else lost_rank(error)
+        told = error if isinstance(error, InputError) else lost_rank(error)
         if told is not None:
             print_input_error(told)
         else:

@@ -46,8 +46,9 @@ def _write_submission(each: SplitReport, trainer: "ConcatTrainer") -> None:
     if each.figures:
         scores, name = score(path, memes), each.dataset.dataset_name
         # MMF's accuracy knows no threshold, and evaluation.metrics may not ask for these two.
-        each.figures[f"{name}/accuracy"] = scores["accuracy"]
-        each.figures[f"{name}/roc_auc"] = math.nan if scores["auroc"] is None else scores["auroc"]
+        for metric, key in (("accuracy", "accuracy"), ("roc_auc", "auroc")):
+            value = scores[key]
+            each.figures[f"{name}/{metric}"] = math.nan if value is None else value
 
 
 def _write_mmf_report(reporter: TestReporter, each: SplitReport, trainer: "ConcatTrainer") -> None:

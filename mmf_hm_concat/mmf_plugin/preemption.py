@@ -24,6 +24,7 @@ class SaveOnSignal:
     def __init__(self, device: torch.device):
         self.device = device
         self.received = 0
+        self.since = 0.0
         self.asked = 0
 
     def __enter__(self) -> "SaveOnSignal":

@@ -56,7 +56,7 @@ def image_preprocessing() -> ImagePreprocessing:
     encoders are all made for ImageNet's. Found out once a run.
     """
     config = registry.get("config")
-    run, known = registry.get("image_preprocessing", no_warning=True) or (None, None)
+    run, known = registry.get("image_preprocessing", no_warning=True) or (None, IMAGENET)
     if run is not config:  # the registry outlives a run
         known = _image_preprocessing(config)
         registry.register("image_preprocessing", (config, known))
@@ -133,7 +133,8 @@ class FastTextSentenceVector(BaseProcessor):
             else:
                 self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
             carried = Path(get_mmf_env(key="save_dir")) / TEXT_MODEL
-            on_first_rank(lambda: _carry(self.text_model.path, carried))
+            path = self.text_model.path  # type: ignore[attr-defined]
+            on_first_rank(lambda: _carry(path, carried))
         if first:
             registry.register("text_statistics", mean_and_std(self.vectors(texts)))
 

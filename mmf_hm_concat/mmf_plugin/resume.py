@@ -51,8 +51,9 @@ def find_checkpoint(config: DictConfig, save_dir: Path) -> Path | None:
     return None
 
 
-def load_for_prediction(trainer: "ConcatTrainer", path: Path) -> None:
+def load_for_prediction(trainer: "ConcatTrainer", path: Path | None) -> None:
     """Fill the model from a checkpoint, and refuse one that belongs to another text model."""
+    assert path is not None  # find_checkpoint raises when there is nothing to predict with
     state, path = _load_on_all_ranks(trainer, path)
     _check_text_model(state, path)
     _compare_settings(trainer, state, path)
@@ -256,7 +257,7 @@ def save(trainer: "ConcatTrainer", *names: str) -> None:
         names: of the files in `env.save_dir`. Best before current: a run that goes on from the
             current one relies on the best.
     """
-    states = [random_state.capture()]
+    states: list[Any] = [random_state.capture()]
     if get_world_size() > 1:
         states = [None] * get_world_size()
         torch.distributed.all_gather_object(states, random_state.capture())

@@ -168,7 +168,7 @@ class ConcatTrainer(BaseTrainer):
             if self.device.type == "cpu":
                 raise InputError("training.sync_batch_norm: torch has it for GPUs only.")
             self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.network = torch.compile(self.model) if training.compile else self.model
+        self.network: Any = torch.compile(self.model) if training.compile else self.model
         if several:
             self.network = torch.nn.parallel.DistributedDataParallel(
                 self.network, find_unused_parameters=training.find_unused_parameters

@@ -41,7 +41,8 @@ def build_network(
         )
     _check_numbers(config)
     fusion_class = _chosen("fusion", config["fusion"], FUSIONS)
-    language_module = vision_module = None
+    language_module: nn.Module | None = None
+    vision_module: nn.Module | None = None
     if language and language.get("mmf_encoder"):
         language_module = _projected("language", language, mmf_encoders)
     elif language:

@@ -4,6 +4,7 @@ Shapes: B memes, D numbers in a feature, C classes.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,10 @@ class FusionNetwork(nn.Module):
         head: (B, D') -> logits (B, C).
         projection_dropout: probability of dropping a number of a feature before the fusion.
     """
+
+    # Modules or None; encoders have more than nn.Module knows: `preprocessing`, `read`.
+    language_module: Any
+    vision_module: Any
 
     def __init__(
         self,

@@ -15,6 +15,9 @@ TEXT_LINES = 3
 INK, GREY, RIGHT, WRONG = "#202020", "#606060", "#1a7f37", "#c0202a"
 
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
 def contact_sheet(
     rows: Iterable[tuple[str | Path, str, float | None, int | None]],
     path: str | Path,
@@ -72,7 +75,7 @@ def _draw_meme(
         _draw_mark(draw, x + int(font.getlength(verdict)) + 8, y + 4, (probability >= 0.5) == label)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
+def _wrap(text: str, font: Font) -> list[str]:
     """The text in lines that fit; what does not go into `TEXT_LINES` of them is cut off."""
     lines = [""]
     for word in text.split():
@@ -87,7 +90,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont) -> list[str]:
     return [_shortened(line, font) for line in lines]
 
 
-def _shortened(line: str, font: ImageFont.FreeTypeFont) -> str:
+def _shortened(line: str, font: Font) -> str:
     if font.getlength(line) <= WIDTH:
         return line
     while font.getlength(f"{line}...") > WIDTH:

@@ -60,8 +60,8 @@ def check_data(
         label = ("benign", "hateful")[tables["train"]["label"].iloc[0]]
         errors.append(f"train: all memes are {label}. Training needs both classes.")
     errors += errors_of_others + _broken_images(tables_of_all)
-    for error in errors:
-        log(error)
+    for each in errors:
+        log(each)
     log("The data set cannot be used as it is." if errors else "The data set can be used.")
     return not errors
 
@@ -90,7 +90,7 @@ def _check_others(
 
 
 def _counts(files: Mapping[str, tuple[Path, ...]], tables: Mapping[str, pd.DataFrame]) -> str:
-    rows = []
+    rows: list[tuple[str | int, ...]] = []
     for split, of_split in files.items():
         names = " + ".join(file.name for file in of_split)
         if split not in tables:
