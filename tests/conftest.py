@@ -1,5 +1,6 @@
 """What the tests share: a tiny sample of memes, and the real commands run on it."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -103,3 +104,23 @@ def trained(tmp_path_factory, command):
     training = command("mmf_run", folder, "run_type=train_val")
     prediction = command("mmf_predict", folder)
     return folder, training.stdout + training.stderr, prediction.stdout + prediction.stderr
+
+
+@pytest.fixture(scope="session")
+def build(cache):
+    """`build("key=value", ...)`: the merged and checked config of the sample's project."""
+    from mmf.utils.env import setup_imports
+
+    setup_imports()
+    from mmf.utils.configuration import Configuration
+
+    from mmf_hm_concat.mmf_plugin import install
+
+    install()
+
+    def start(*options, config="projects/concat/sample.yaml", override=None):
+        os.chdir(ROOT)
+        given = argparse.Namespace(opts=[f"config={config}", *options], config_override=override)
+        return Configuration(given).get_config()
+
+    return start
