@@ -63,12 +63,14 @@ def join_process_group() -> None:
 def leave_process_group() -> None:
     """End the group and its threads, if there is one.
 
-    A thread of gloo that lets go of a Python object while the interpreter ends is ended in the
-    middle of C++, which aborts the process. The model holds the group, too: hence the collection.
+    A thread of gloo lets go of the last tensors that were sent, for which it needs Python's lock.
+    Where the interpreter ends before, that thread is cut off in C++ and the process aborts. Where
+    the group is freed by the model's reducer, which holds the lock, both wait for ever. So the
+    model goes first, and torch, which frees the group without the lock, joins the threads.
     """
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
         gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 def on_first_rank(work: Callable[[], T]) -> T:
