@@ -18,8 +18,8 @@ WORKERS_PER_CORE = 4
 # They need more than gradients: a closure, or sparse ones.
 NOT_FOR_TRAINER = ("Optimizer", "LBFGS", "SparseAdam")
 
-# What MMF has registered: "trainer", "optimizer", "scheduler", "loss", "metric", "processor" ->
-# name -> class.
+# Names that a config may use, by kind: "trainer", "optimizer", "scheduler", "loss", "metric" and
+# "processor" of MMF's registry, "fusion", "text encoder" and "image encoder" of ours.
 Registered = Mapping[str, Mapping[str, Any]]
 Found = Iterator[tuple[str, str]]
 
@@ -85,6 +85,16 @@ def _processors(config: Config, registered: Registered) -> Found:
             if kind is not None and kind not in registered["processor"]:
                 key = f"dataset_config.{dataset}.processors.{name}.type"
                 yield key, unknown("processor", kind, registered["processor"])
+
+
+def _parts_of_the_model(config: Config, registered: Registered) -> Found:
+    if not config.is_ours:
+        return
+    yield from _listed(f"{OUR_MODEL}.fusion", config[f"{OUR_MODEL}.fusion"], "fusion", registered)
+    for branch, kind in (("language", "text encoder"), ("vision", "image encoder")):
+        if config[f"{OUR_MODEL}.{branch}"]:
+            key = f"{OUR_MODEL}.{branch}.encoder"
+            yield from _listed(key, config[key], kind, registered)
 
 
 def _losses(config: Config, registered: Registered) -> Found:
@@ -238,7 +248,7 @@ def _branches(config: Config, registered: Registered) -> Found:
 
 def _vision(config: Config, registered: Registered) -> Found:
     vision = config[f"{OUR_MODEL}.vision"] if config.is_ours else None
-    if not vision or vision.get("mmf_encoder"):
+    if not vision or vision.get("mmf_encoder") or vision["encoder"] != "torchvision":
         return
     from torchvision import models  # slow, where MMF has not done so
 
@@ -250,7 +260,7 @@ def _vision(config: Config, registered: Registered) -> Found:
         if weights not in names and not _is_file(weights):
             yield (
                 f"{OUR_MODEL}.vision.weights",
-                f"is neither a file nor one of {', '.join(names)}, DEFAULT or none.",
+                f"is neither a file nor one of {', '.join(names)} or none.",
             )
 
 
@@ -339,6 +349,7 @@ def _is_file(path: str) -> bool:
 CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (
     _trainer,
     _processors,
+    _parts_of_the_model,
     _losses,
     _metrics,
     _optimizer,

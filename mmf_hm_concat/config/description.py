@@ -172,13 +172,13 @@ OF_DISTRIBUTED: dict[str, Key] = {
 
 OF_MODEL: dict[str, Key] = {
     "language": Key(GROUP | None, "The text branch; null leaves it out."),
-    "language.encoder": Key(Literal["sentence_vector"], "The text encoder."),
+    "language.encoder": Key(text("a text encoder"), "sentence_vector."),
     "language.in_features": Key(LENGTH, "Length of the sentence vectors."),
     "language.out_features": Key(WIDTH, "Width of the text branch."),
     "language.mmf_encoder": Key(BUILT | None, "A text encoder of MMF before the Linear.", True),
     "language.freeze": Key(FREEZE, "What of that encoder is not trained."),
     "vision": Key(GROUP | None, "The image branch; null leaves it out."),
-    "vision.encoder": Key(Literal["torchvision"], "Where the image network comes from."),
+    "vision.encoder": Key(text("an image encoder"), "torchvision."),
     "vision.name": Key(text("a network of torchvision"), "The image network."),
     "vision.weights": Key(
         text("DEFAULT, none or a file") | None,
@@ -192,7 +192,7 @@ OF_MODEL: dict[str, Key] = {
     ),
     "standardize_text": Key(bool, "Scale sentence vectors by the training texts' mean and std."),
     "projection_dropout": Key(number(0, below=1), "Dropout of each branch's output."),
-    "fusion": Key(Literal["concat", "product", "cross"], "How the branches are joined."),
+    "fusion": Key(text("a fusion"), "How the branches are joined: concat, product or cross."),
     "fusion_dropout": Key(number(0, below=1), "Dropout of the joined features."),
     "head_layers": Key(whole(0, 64, "layers"), "Hidden layers before the logits."),
     "fusion_features": Key(WIDTH, "Width of each."),
@@ -269,7 +269,7 @@ KEYS: dict[str, Key] = {
     "config_version": Key(number(), "Of MMF."),
     "optimizer.type": Key(text("an optimizer"), "Of torch.optim or MMF."),
     "optimizer.params": Key(GROUP, "Arguments of the optimizer.", True),
-    "optimizer.params.lr": Key(number(above=0), "Learning rate."),
+    "optimizer.params.lr": Key(number(0), "Learning rate; 0 changes nothing."),
     "scheduler.type": Key(text("a scheduler"), "reduce_on_plateau, or one of MMF's."),
     "scheduler.params": Key(GROUP, "Arguments of the scheduler.", True),
     **_under("training", OF_TRAINING),

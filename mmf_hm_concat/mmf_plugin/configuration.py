@@ -30,6 +30,8 @@ from mmf_hm_concat.config.combinations import check_combinations
 from mmf_hm_concat.config.description import OUR_DATASET, OUR_MODEL
 from mmf_hm_concat.config.yaml_files import Lines, read_lines, value_problem
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.models.build import IMAGE_ENCODERS, TEXT_ENCODERS
+from mmf_hm_concat.models.fusions import FUSIONS
 
 # Groups whose keys a user invents: parameters handed to a class by name.
 OPEN_GROUPS = ("params", "processors", "optimizer", "scheduler")
@@ -210,9 +212,10 @@ def _check(self: Configuration, config: DictConfig, problems: Problems) -> None:
 
 
 def registered() -> dict[str, dict[str, Any]]:
-    """What MMF's registry has, by kind and name."""
+    """The names that a config may use, by kind: what MMF's registry has, and our model's parts."""
     kinds = ("trainer", "optimizer", "scheduler", "loss", "metric", "processor")
-    return {kind: registry.mapping[f"{kind}_name_mapping"] for kind in kinds}
+    ours = {"fusion": FUSIONS, "text encoder": TEXT_ENCODERS, "image encoder": IMAGE_ENCODERS}
+    return {kind: registry.mapping[f"{kind}_name_mapping"] for kind in kinds} | ours
 
 
 def _plain(config: DictConfig, above: str, problems: Problems) -> dict[str, Any]:

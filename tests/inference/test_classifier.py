@@ -170,7 +170,7 @@ def test_runs_of_another_kind(run, tmp_path):
     with pytest.raises(InputError, match="loads concat_vl trained on hm_competition; this is vis"):
         MemeClassifier.load(other)
     other = changed(run, tmp_path / "data", config=lambda c: c.pop("dataset_config"))
-    with pytest.raises(InputError, match="loads concat_vl trained on hm_competition"):
+    with pytest.raises(InputError, match="dataset_config: is missing"):
         MemeClassifier.load(other)
     other = changed(run, tmp_path / "weights", model=lambda m: m.popitem())
     with pytest.raises(InputError, match="weights of another model"):

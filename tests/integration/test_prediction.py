@@ -81,9 +81,12 @@ def test_threshold_and_form_of_the_ids(predict, sample, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("evaluation.threshold=2", "evaluation.threshold: 2"),
-        ("evaluation.threshold=half", "evaluation.threshold: 'half'"),
-        ("evaluation.id_format=string", "evaluation.id_format: 'string'"),
+        ("evaluation.threshold=2", "evaluation.threshold = 2 .*: give a number"),
+        ("evaluation.threshold=half", "evaluation.threshold = 'half' .*: give a number"),
+        (
+            "evaluation.id_format=string",
+            "evaluation.id_format = 'string' .*: give number or padded",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_the_work(predict, option, message):

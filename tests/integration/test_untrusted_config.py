@@ -42,7 +42,6 @@ def predict(run, yaml, *options, cwd=ROOT):
     [
         "env: {{user_dir: {run}/evil}}",
         "env: {{user_dir: {run}/mmf_hm_concat}}",  # of our name, but not ours
-        "other: {{user_dir: {run}/evil}}\nenv: ${{other}}",
         "includes: [included.yaml]",
     ],
 )
@@ -51,6 +50,12 @@ def test_code_named_by_the_config_beside_a_checkpoint_is_not_run(cache, run, yam
     error = predict(run, yaml.format(run=run))
     assert "error: " in error and "Traceback" not in error
     assert f"add env.user_dir={run}" in error and f"else env.user_dir={ROOT}" in error
+    assert not (run.parent / "marker").exists()
+
+
+def test_code_named_through_another_group_is_not_run(cache, run):
+    error = predict(run, f"other: {{user_dir: {run}/evil}}\nenv: ${{other}}")
+    assert "config.yaml, line 2: env is a group" in error and "Traceback" not in error
     assert not (run.parent / "marker").exists()
 
 
