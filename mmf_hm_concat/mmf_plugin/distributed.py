@@ -113,6 +113,26 @@ def on_every_rank(work: Callable[[], T]) -> T:
     return result
 
 
+def mean_in_rank_order(
+    state: None, bucket: torch.distributed.GradBucket
+) -> torch.futures.Future[torch.Tensor]:
+    """A hook of `DistributedDataParallel`: the ranks' mean gradient, added up by rank.
+
+    Gloo's own sum adds in an order that depends on a gradient's place in the bucket, and torch lays
+    out the buckets anew after the first update, also after that of a resumed run: with three ranks
+    or more, a resumed run would end with other bits.
+    """
+    own = bucket.buffer()
+    parts = [torch.empty_like(own) for _ in range(get_world_size())]
+    torch.distributed.all_gather(parts, own)
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    mean: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    mean.set_result(total.div_(len(parts)))
+    return mean
+
+
 def lost_rank(error: BaseException) -> InputError | None:
     """What to say for an error of gloo or NCCL: another rank is gone or late. None for others."""
     if not torch.distributed.is_initialized() or not isinstance(error, RuntimeError):

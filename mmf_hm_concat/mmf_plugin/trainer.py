@@ -28,7 +28,7 @@ from tqdm import tqdm
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin import resume
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
-from mmf_hm_concat.mmf_plugin.distributed import on_every_rank, on_first_rank
+from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_every_rank, on_first_rank
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, evaluate
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
@@ -173,6 +173,8 @@ class ConcatTrainer(BaseTrainer):
             self.network = torch.nn.parallel.DistributedDataParallel(
                 self.network, find_unused_parameters=training.find_unused_parameters
             )
+            if self.device.type == "cpu":
+                self.network.register_comm_hook(None, mean_in_rank_order)
 
     # ---- training ----
 

@@ -4,8 +4,8 @@ Run: .venv/bin/python tests/integration/random_rank_kills.py [runs [seed]]   (30
 
 Each run has two or three ranks, each of which sleeps at random before updates and while it writes.
 One of them is killed with SIGKILL at a random moment: torchrun must then end with an error within
-two minutes. Resumed until it is through, the run must end with exit code 0, and with the weights and
-the CSV of one that nothing disturbed, bit for bit.
+two minutes. Resumed until it is through, the run must end with exit code 0, and with the weights
+and the CSV of one that nothing disturbed, bit for bit.
 """
 
 import os

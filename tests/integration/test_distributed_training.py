@@ -69,6 +69,16 @@ def die(self, group, sizes, number):
     return step(self, group, sizes, number)
 trainer.TrainStep.update = die
 """
+# All ranks at once, after the checkpoint of the update before is written.
+POWER_CUT = """
+step = trainer.TrainStep.update
+def crash(self, group, sizes, number):
+    if number == 8:
+        time.sleep(2)
+        os._exit(9)
+    return step(self, group, sizes, number)
+trainer.TrainStep.update = crash
+"""
 SEEDS = """
 load = trainer.ConcatTrainer.load_datasets
 def note(self):
@@ -182,6 +192,20 @@ def test_resume_falls_back_to_the_best_checkpoint_on_all_ranks(train):
     done, _ = train(2, "", "checkpoint.resume=true", "training.max_epochs=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert torch.load(folder / "current.ckpt", weights_only=True)["current_epoch"] == 2
+
+
+def test_three_ranks_resume_to_the_same_bits(train):
+    options = ["training.max_epochs=2", "training.batch_size=5", "training.checkpoint_interval=1"]
+    done, whole = train(3, "", *options, name="whole")
+    assert done.returncode == 0, done.stderr
+    done, cut = train(3, POWER_CUT, *options, name="cut")
+    assert done.returncode != 0
+    done, cut = train(3, "", *options, "checkpoint.resume=true", name="cut")
+    assert done.returncode == 0, done.stderr
+    states = [torch.load(run / "current.ckpt", weights_only=True) for run in (whole, cut)]
+    assert states[0]["num_updates"] == states[1]["num_updates"] == 10
+    models = [state["model"] for state in states]
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
 
 
 def test_the_death_of_a_rank_ends_the_others_in_one_line(train):
