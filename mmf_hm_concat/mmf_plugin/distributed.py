@@ -1,6 +1,26 @@
 """The processes of a run over several devices: how they meet, how they end, and who says why.
 
 They are started by `torchrun`, or, where several GPUs are visible, by MMF itself, one a GPU.
+
+Where one rank writes or decides and others rely on it, and what makes them agree:
+
+==============================  ===================================================================
+`training.seed: -1`             `on_first_rank` (`ConcatTrainer._agree_on_seed`)
+dataset files, archives         MMF's builder: the first rank reads them, a barrier, then the others
+text model: fitted              a lock of the cache (`utils.locks`); a copy in the run's folder by
+                                `on_first_rank`
+image cache                     its lock; rows are only appended, and compared by checksum
+checkpoint to start from        `on_first_rank` finds and mends it, `on_every_rank` loads it
+earlier run set aside, config   `on_first_rank`
+batches                         a share of the same order, from seed and epoch alone
+metrics, so early stopping      `on_first_rank` computes them from all ranks' scores
+checkpoints                     gathered random states; the first rank writes beside the training,
+                                and nobody looks for one before `on_first_rank` says it is there
+signals                         the highest number received by any rank, asked between updates
+submission                      the first rank alone writes it, from all ranks' scores
+==============================  ===================================================================
+
+A wait for another rank, or for a lock, ends after `MAX_WAIT_MINUTES` with a message.
 """
 
 import atexit
