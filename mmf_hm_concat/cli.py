@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
         *(_add_sample, _add_config, _add_check_data, _add_check, _add_show),
-        *(_add_predict, _add_ensemble, _add_export),
+        *(_add_predict, _add_evaluate, _add_ensemble, _add_export),
     ):
         add_command(commands)
     chosen = parser.parse_args(arguments)
@@ -108,6 +108,24 @@ def _add_predict(commands: Commands) -> None:
     add.add_argument("image", metavar="IMAGE", help="an image file")
     add.add_argument("text", metavar="TEXT", help="the text on it, in quotes")
     add.set_defaults(run=predict)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    add = commands.add_parser("evaluate", help="score runs on every labelled split, with intervals")
+    add.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a run; or a submission, with one split"
+    )
+    add.add_argument("--data", metavar="DIR", help="the dataset files; default as in training")
+    add.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="as dev_seen train; default: all but train"
+    )
+    add.add_argument(
+        "--protocol",
+        choices=("papers",),
+        help="select on dev_seen, report dev_seen, test_seen and test_unseen",
+    )
+    add.add_argument("--json", action="store_true", help="for programs")
+    add.set_defaults(run=evaluate)
 
 
 def _add_ensemble(commands: Commands) -> None:
@@ -245,6 +263,23 @@ def predict(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.inference.classifier import MemeClassifier
 
     print(MemeClassifier.load(*chosen.runs)(chosen.image, chosen.text))
+    return 0
+
+
+def evaluate(chosen: argparse.Namespace) -> int:
+    import json
+
+    from mmf_hm_concat.reports.evaluation import as_text
+    from mmf_hm_concat.reports.evaluation import evaluate as evaluate_runs
+
+    report = evaluate_runs(
+        chosen.runs,
+        data=chosen.data,
+        splits=chosen.splits,
+        protocol=chosen.protocol,
+        cache_dir=_cache_dir(),
+    )
+    print(json.dumps(report, indent=2) if chosen.json else printable(as_text(report)))
     return 0
 
 
