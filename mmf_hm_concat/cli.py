@@ -269,8 +269,8 @@ def predict(chosen: argparse.Namespace) -> int:
 def evaluate(chosen: argparse.Namespace) -> int:
     import json
 
-    from mmf_hm_concat.reports.evaluation import as_text
     from mmf_hm_concat.reports.evaluation import evaluate as evaluate_runs
+    from mmf_hm_concat.reports.evaluation_text import as_text
 
     report = evaluate_runs(
         chosen.runs,

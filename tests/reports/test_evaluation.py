@@ -128,9 +128,14 @@ def test_two_runs_are_averaged_combined_and_compared(runs, phase_2, capsys):
 def test_the_papers_protocol(runs, phase_2, tmp_path, capsys):
     data = shutil.copytree(phase_2, tmp_path / "data", symlinks=True)
     shutil.copy(data / "test_seen.jsonl", data / "test_unseen.jsonl")
+    shutil.copy(data / "train.jsonl", data / "dev_unseen.jsonl")
     report = evaluated(capsys, runs[0], "--data", data, "--protocol", "papers")
     assert list(report["splits"]) == ["dev_seen", "test_seen", "test_unseen"]
-    assert any("splits.val=dev_seen" in note for note in report["notes"])
+    chosen = f"{runs[0]}: its checkpoint was chosen on dev_seen+dev_unseen, not on dev_seen"
+    assert any(chosen in note and "splits.val=dev_seen" in note for note in report["notes"])
+    (data / "dev_unseen.jsonl").unlink()  # now validation is dev_seen alone
+    report = evaluated(capsys, runs[0], "--data", data, "--protocol", "papers")
+    assert not any("protocol" in note for note in report["notes"])
     refused = failed(capsys, runs[0], "--protocol", "papers", "--splits", "dev_seen")
     assert "leave --splits out" in refused
 
