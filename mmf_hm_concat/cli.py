@@ -27,11 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
-        *(_add_sample, _add_config, _add_check_data, _add_check, _add_show),
+        *(_add_sample, _add_config, _add_check_data, _add_repeat, _add_check, _add_show),
         *(_add_predict, _add_evaluate, _add_ensemble, _add_export),
     ):
         add_command(commands)
-    chosen = parser.parse_args(arguments)
+    chosen, rest = parser.parse_known_args(arguments)
+    if rest:
+        # argparse takes no more positional arguments once an option has come.
+        if not hasattr(chosen, "options_anywhere") or any("=" not in each for each in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        chosen.options_anywhere += rest
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_make_printable)
@@ -79,6 +84,24 @@ def _add_check_data(commands: Commands) -> None:
     add = commands.add_parser("check-data", help="check the dataset files, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
     add.set_defaults(run=check_data)
+
+
+def _add_repeat(commands: Commands) -> None:
+    add = commands.add_parser("repeat", help="train over several seeds and settings, and evaluate")
+    add.add_argument("config", metavar="CONFIG", help="a YAML file, or a name: concat/defaults")
+    add.add_argument(
+        "options_anywhere", nargs="*", metavar="KEY=VALUE", help="as for mmf_run", default=[]
+    )
+    add.add_argument("--seeds", type=int, default=1, metavar="N", help="how many seeds (1)")
+    add.add_argument(
+        "--grid",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=A,B",
+        help="train every combination of these values",
+    )
+    add.set_defaults(run=repeat)
 
 
 def _add_check(commands: Commands) -> None:
@@ -206,6 +229,16 @@ def check_data(chosen: argparse.Namespace) -> int:
         print(printable(lines))
 
     return 0 if check(chosen.data, cache_dir=_cache_dir(), log=log) else 1
+
+
+def repeat(chosen: argparse.Namespace) -> int:
+    try:
+        from mmf_hm_concat.mmf_plugin.repeat import repeat as repeat_training
+    except ImportError as error:
+        raise InputError(f"hm_concat repeat needs MMF, as training does ({error}).") from None
+    return repeat_training(
+        chosen.config, chosen.options_anywhere, chosen.seeds, chosen.grid, cache_dir=_cache_dir()
+    )
 
 
 def check(chosen: argparse.Namespace) -> int:

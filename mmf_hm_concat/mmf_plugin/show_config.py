@@ -29,14 +29,19 @@ def show_config(arguments: list[str]) -> int:
     parser.add_argument("--changed", action="store_true", help="only what is not the default")
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_intermixed_args(arguments)
-    project = PROJECTS / f"{chosen.config.removesuffix('.yaml')}.yaml"
-    file = chosen.config if Path(chosen.config).exists() or not project.exists() else project
+    file = config_file(chosen.config)
     with contextlib.redirect_stdout(sys.stderr):  # MMF prints what it overrides
         values, defaults = build_config([f"config={file}", *chosen.options])
     if chosen.changed:
         values = changed(values, defaults)
     print(json.dumps(values, indent=2) if chosen.json else _yaml(values), end="")
     return 0
+
+
+def config_file(name: str) -> str:
+    """The YAML that ``name`` means: a file, else one of our projects, as concat/defaults."""
+    project = PROJECTS / f"{name.removesuffix('.yaml')}.yaml"
+    return name if Path(name).exists() or not project.exists() else str(project)
 
 
 def build_config(options: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:

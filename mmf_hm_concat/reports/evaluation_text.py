@@ -22,7 +22,7 @@ def as_text(report: Mapping[str, Any]) -> str:
     count = len(report["runs"])
     if report["mean"]:
         rows = [
-            {"split": split, **{title: _mean_cell(cells.get(k)) for k, title in COLUMNS.items()}}
+            {"split": split, **{title: mean_cell(cells.get(k)) for k, title in COLUMNS.items()}}
             for split, cells in report["mean"].items()
         ]
         title = f"Mean and standard deviation of the {count} runs"
@@ -46,14 +46,14 @@ def _table(report: Mapping[str, Any], run: Mapping[str, Any], title: str) -> str
             "split": split,
             "memes": f"{report['splits'][split]['memes']:,}",
             "hateful": f"{report['splits'][split]['hateful']:,}",
-            **{title: _cell(metrics.get(key)) for key, title in COLUMNS.items()},
+            **{title: cell(metrics.get(key)) for key, title in COLUMNS.items()},
         }
         for split, metrics in run["splits"].items()
     ]
     return f"{title}{chosen}\n{pd.DataFrame(rows).to_string(index=False)}"
 
 
-def _cell(metric: Mapping[str, Any] | None) -> str:
+def cell(metric: Mapping[str, Any] | None) -> str:
     if metric is None or metric["value"] is None:
         return "-"
     if metric["low"] is None:
@@ -61,7 +61,7 @@ def _cell(metric: Mapping[str, Any] | None) -> str:
     return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def _mean_cell(metric: Mapping[str, Any] | None) -> str:
+def mean_cell(metric: Mapping[str, Any] | None) -> str:
     if metric is None or metric["mean"] is None:
         return "-"
     return f"{metric['mean']:.3f} ± {metric['std']:.3f}"
