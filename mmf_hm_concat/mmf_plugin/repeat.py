@@ -5,6 +5,7 @@ it starts at once, leaves nothing behind for the next, and can fail alone.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -225,7 +226,7 @@ def build_configs(all_options: Sequence[Sequence[str]]) -> list[dict[str, Any] |
     """The merged and checked config of each; an InputError in place of one that is wrong."""
     install()
     found: list[dict[str, Any] | InputError] = []
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         for options in all_options:
             try:
                 found.append(build_config(list(options))[0])
@@ -281,6 +282,7 @@ def _passed_on(process: Any) -> Iterator[None]:
 def _run(options: list[str]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logging.getLogger().handlers.clear()  # MMF logs to the terminal, too
     try:
         install()
         mmf_run(options)

@@ -1,4 +1,4 @@
-"""What a series of trainings comes to: each setting over its seeds, and which validation prefers."""
+"""What a series of trainings comes to: settings over their seeds, and the best on validation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,16 +60,20 @@ def ranked(values: Mapping[str, Sequence[float]], criterion: str, minimize: bool
     means = {setting: float(np.mean(each)) for setting, each in values.items()}
     order = sorted(means, key=lambda setting: means[setting] if minimize else -means[setting])
     first, second = order[:2]
-    spread = [np.std(values[each], ddof=1) for each in (first, second) if len(values[each]) > 1]
     text = (
         f"Best on validation, by the mean of {criterion}: {first} with {means[first]:.4f}; next "
         f"{second} with {means[second]:.4f}."
     )
-    if len(spread) < 2:
+    one, other = values[first], values[second]
+    if min(len(one), len(other)) < 2:
         return f"{text} With one seed each, chance may have decided that: try --seeds 5."
-    counts = [len(values[each]) for each in (first, second)]
-    # Welch's standard error of a difference of means.
-    error = float(np.sqrt(sum(s**2 / n for s, n in zip(spread, counts, strict=True))))
-    if abs(means[first] - means[second]) < 2 * error:
-        return f"{text} Between their seeds they differ as much: they cannot be told apart."
-    return f"{text} That is more than two standard errors of the seeds ({error:.4f}) apart."
+    from scipy.stats import ttest_ind  # takes a second to import
+
+    with np.errstate(all="ignore"):
+        chance = float(ttest_ind(one, other, equal_var=False).pvalue)
+    shown = f"(Welch's t test over the seeds: p = {chance:.2g})"
+    if chance < 0.05:
+        return f"{text} That is more than seeds alone would do {shown}."
+    if np.isnan(chance):
+        return f"{text} Their seeds do not differ at all."
+    return f"{text} Seeds alone may do that: the two cannot be told apart {shown}."
