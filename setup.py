@@ -31,8 +31,9 @@ setup(
     py_modules=["demjson"],
     install_requires=requirements("plugin"),
     extras_require={
-        "dev": requirements("dev") + requirements("export"),
+        "dev": requirements("dev") + requirements("export") + requirements("search"),
         "export": requirements("export"),
+        "search": requirements("search"),
     },
     entry_points={"console_scripts": ["hm_concat = mmf_hm_concat.cli:main"]},
 )

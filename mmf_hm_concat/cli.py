@@ -101,6 +101,12 @@ def _add_repeat(commands: Commands) -> None:
         metavar="KEY=A,B",
         help="train every combination of these values",
     )
+    add.add_argument(
+        "--optuna",
+        type=int,
+        metavar="N",
+        help="search --grid, which may hold KEY=LOW..HIGH, in N trials instead",
+    )
     add.set_defaults(run=repeat)
 
 
@@ -234,11 +240,13 @@ def check_data(chosen: argparse.Namespace) -> int:
 def repeat(chosen: argparse.Namespace) -> int:
     try:
         from mmf_hm_concat.mmf_plugin.repeat import repeat as repeat_training
+        from mmf_hm_concat.mmf_plugin.search import search
     except ImportError as error:
         raise InputError(f"hm_concat repeat needs MMF, as training does ({error}).") from None
-    return repeat_training(
-        chosen.config, chosen.options_anywhere, chosen.seeds, chosen.grid, cache_dir=_cache_dir()
-    )
+    given, series = (chosen.config, chosen.options_anywhere), (chosen.seeds, chosen.grid)
+    if chosen.optuna is None:
+        return repeat_training(*given, *series, _cache_dir())
+    return search(*given, chosen.optuna, *series, _cache_dir())
 
 
 def check(chosen: argparse.Namespace) -> int:

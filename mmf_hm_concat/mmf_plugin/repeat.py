@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -200,14 +200,16 @@ def train(member: Member, config: dict[str, Any]) -> str | None:
                 print("  finished already")
                 return None
             note(member, config, finished=False)
-            code = _run_in_fork(member.options)
+            code, is_stopped = _run_in_fork(member.options)
             if code in STOPPED:
                 raise KeyboardInterrupt
-            if code:
+            if code and not is_stopped:
                 return f"ended with exit code {code}; see above, and {member.folder / 'train.log'}"
-            if not (member.folder / checkpoints.BEST).is_file():
+            if not code and not (member.folder / checkpoints.BEST).is_file():
                 return "left no checkpoint"
-            note(member, config, finished=True)
+            note(member, config, finished=not code)
+            if is_stopped:
+                raise KeyboardInterrupt
             return None
     except Timeout:
         return "another process is training it"
@@ -254,29 +256,28 @@ def _send(sender: Connection, work: Callable[[Any], Any], argument: Any) -> None
     sender.send(work(argument))
 
 
-def _run_in_fork(options: Sequence[str]) -> int:
-    """`mmf_run` with ``options``; returns its exit code, negative for a signal that ended it."""
+def _run_in_fork(options: Sequence[str]) -> tuple[int, bool]:
+    """`mmf_run` with ``options``: its exit code, and whether we were asked to stop meanwhile.
+
+    The code is negative for a signal that ended it. It may be 0 although we were asked: the
+    request came too late for this training, but not for those after it.
+    """
     process = multiprocessing.get_context("fork").Process(target=_run, args=(list(options),))
-    with _passed_on(process):
-        process.start()
-        process.join()
-    return process.exitcode or 0
-
-
-@contextlib.contextmanager
-def _passed_on(process: Any) -> Iterator[None]:
-    """What asks us to stop asks the process, which saves; once is enough if both are asked."""
+    requests = []
 
     def hand_on(number: int, frame: Any) -> None:
+        requests.append(number)
         if process.is_alive():
-            os.kill(process.pid, number)
+            os.kill(process.pid, number)  # type: ignore[arg-type]
 
     before = {each: signal.signal(each, hand_on) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        process.start()
+        process.join()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    return process.exitcode or 0, bool(requests)
 
 
 def _run(options: list[str]) -> None:

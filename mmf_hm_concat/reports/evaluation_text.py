@@ -76,7 +76,7 @@ def _in_words(report: Mapping[str, Any]) -> str:
             lines.append(f"{split}, {COLUMNS[key]}: {_verdict(metrics[key], first, second)}")
     lines.append(
         "This is about these two checkpoints. Whether one method is better than another takes "
-        "several seeds of each."
+        "several seeds of each (hm_concat repeat)."
     )
     return "\n".join(lines)
 
