@@ -237,6 +237,7 @@ OF_DATASET: dict[str, Key] = {
 OF_PROCESSORS: dict[str, dict[str, Key]] = {
     "fasttext_sentence_vector": {
         "dim": Key(LENGTH, "Length of the sentence vectors."),
+        "model": Key(Literal["cbow", "skipgram"], "What fastText fits on the training texts."),
         "model_file": Key(FILE | None, "A pretrained fastText .bin, instead of fitting one."),
         "annotations": Key(
             Annotated[dict[str, list[str] | str], Meta(extra={"what": "{<split>: <files>}"})]

@@ -33,6 +33,8 @@ logger = logging.getLogger("mmf_hm_concat")
 # the newest layout that its last release reads and writes (FASTTEXT_VERSION).
 MAGIC = 793712314
 NEWEST_LAYOUT = 12
+# What fastText can fit without labels.
+TEXT_MODELS = ("cbow", "skipgram")
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,22 @@ class TextModel:
 def fit_text_model(
     texts: Sequence[str],
     *,
+    model: str = "cbow",
     dim: int = 150,
     epochs: int = 40,
     min_count: int = 1,
     bucket: int = 100_000,
     cache_dir: Path,
 ) -> TextModel:
-    """Fit fastText (unsupervised, cbow) on ``texts``, or take the same fit from ``cache_dir``.
+    """Fit fastText (unsupervised) on ``texts``, or take the same fit from ``cache_dir``.
 
     One thread, in a process of its own: the same texts and arguments give the same file. The
     first of several processes fits, the others wait and use its file.
 
     Args:
         texts: training texts; empty ones are left out.
+        model: "cbow", which predicts a word from those around it, as the tutorial's; or "skipgram",
+            which predicts those from the word.
         dim: length of the vectors; the tutorial's 150.
         epochs: passes over the texts. fastText's 5 are meant for a web crawl; a few thousand
             sentences want more before their vectors tell them apart.
@@ -109,7 +114,7 @@ def fit_text_model(
     if not lines:
         raise InputError("All texts are empty: there is nothing to fit a text model on.")
     config: dict[str, int | str] = {
-        **{"model": "cbow", "dim": dim, "epoch": epochs, "minCount": min_count, "bucket": bucket},
+        **{"model": model, "dim": dim, "epoch": epochs, "minCount": min_count, "bucket": bucket},
         **{"thread": 1, "verbose": 0},
     }
     corpus = "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 
 from mmf_hm_concat.data.annotations import Problem, read_json_lines
 from mmf_hm_concat.encoders.fasttext_model import (
+    TEXT_MODELS,
     TextModel,
     fit_text_model,
     load_text_model,
@@ -90,6 +91,7 @@ class FastTextSentenceVector(BaseProcessor):
 
     Params (YAML):
         dim: length of the vectors, 150.
+        model: what is fitted: cbow, or skipgram.
         model_file: a pretrained fastText .bin instead of fitting one.
         annotations: {train: [jsonl files], val: ..., test: ...}, relative to the data set's
             data_dir; only for data sets that do not call `fit`, as MMF's own `hateful_memes`.
@@ -97,9 +99,16 @@ class FastTextSentenceVector(BaseProcessor):
 
     def __init__(self, config: DictConfig, data_dir: str = ".", **kwargs: Any):
         super().__init__(config)
-        params = _params(config, "text_processor", dim=150, model_file=None, annotations=None)
+        params = _params(
+            config, "text_processor", dim=150, model="cbow", model_file=None, annotations=None
+        )
         self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
-        self.model_file = params["model_file"]
+        self.model, self.model_file = params["model"], params["model_file"]
+        if self.model not in TEXT_MODELS:
+            raise InputError(
+                f"processors.text_processor.params.model = {self.model!r}: give "
+                f"{' or '.join(TEXT_MODELS)}."
+            )
         self.text_model: TextModel | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
@@ -131,7 +140,9 @@ class FastTextSentenceVector(BaseProcessor):
             elif not first:
                 self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
             else:
-                self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
+                self._use(
+                    fit_text_model(texts, model=self.model, dim=self.dim, cache_dir=cache_dir)
+                )
             carried = Path(get_mmf_env(key="save_dir")) / TEXT_MODEL
             path = self.text_model.path  # type: ignore[attr-defined]
             on_first_rank(lambda: _carry(path, carried))

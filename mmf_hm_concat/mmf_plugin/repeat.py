@@ -226,7 +226,6 @@ def validation_of(member: Member) -> float:
 
 def build_configs(all_options: Sequence[Sequence[str]]) -> list[dict[str, Any] | InputError]:
     """The merged and checked config of each; an InputError in place of one that is wrong."""
-    install()
     found: list[dict[str, Any] | InputError] = []
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         for options in all_options:

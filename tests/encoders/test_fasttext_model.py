@@ -74,6 +74,16 @@ print(fit_text_model({TEXTS}, **{SMALL}, cache_dir=Path({str(tmp_path)!r})).chec
     assert not list(tmp_path.glob(".*tmp"))
 
 
+def test_cbow_is_fitted_unless_skipgram_is_asked_for(model, tmp_path):
+    explicit = fit_text_model(TEXTS, **SMALL, model="cbow", cache_dir=tmp_path)
+    assert (explicit.path.name, explicit.checksum) == (model.path.name, model.checksum)
+    skipgram = fit_text_model(TEXTS, **SMALL, model="skipgram", cache_dir=tmp_path)
+    kinds = {}
+    for each in (model, skipgram):  # the eighth argument after magic and layout
+        kinds[each.checksum] = struct.unpack_from("<i", each.path.read_bytes(), 4 * (2 + 7))[0]
+    assert list(kinds.values()) == [1, 2]  # model_name::cbow and sg in fastText's args.h
+
+
 def test_the_cache_is_used_for_the_same_fit_only(model, no_fit):
     folder = model.path.parent
     spread = [f"  {line}\n" for line in TEXTS]
@@ -84,6 +94,7 @@ def test_the_cache_is_used_for_the_same_fit_only(model, no_fit):
         (TEXTS, SMALL | {"epochs": 3}),
         (TEXTS, SMALL | {"bucket": 501}),
         (TEXTS, SMALL | {"min_count": 2}),
+        (TEXTS, SMALL | {"model": "skipgram"}),
     ]:
         with pytest.raises(AssertionError, match="fitted again"):
             fit_text_model(texts, **config, cache_dir=folder)
