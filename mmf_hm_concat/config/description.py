@@ -172,17 +172,27 @@ OF_DISTRIBUTED: dict[str, Key] = {
 
 OF_MODEL: dict[str, Key] = {
     "language": Key(GROUP | None, "The text branch; null leaves it out."),
-    "language.encoder": Key(text("a text encoder"), "sentence_vector."),
-    "language.in_features": Key(LENGTH, "Length of the sentence vectors."),
+    "language.name": Key(
+        text("fasttext, wordllama or open_clip/NAME"), "The text encoder, its library first."
+    ),
+    "language.encoder": Key(text("a text encoder"), "Where the name has no library: its class."),
+    "language.weights": Key(
+        text("DEFAULT, a tag, a file, local-dir:FOLDER or none") | None,
+        "Of open_clip's text tower, as vision.weights.",
+    ),
+    "language.in_features": Key(LENGTH, "Length of fastText's sentence vectors."),
     "language.out_features": Key(WIDTH, "Width of the text branch."),
     "language.mmf_encoder": Key(BUILT | None, "A text encoder of MMF before the Linear.", True),
-    "language.freeze": Key(FREEZE, "What of that encoder is not trained."),
+    "language.freeze": Key(FREEZE, "What of the text tower or MMF's encoder is not trained."),
     "vision": Key(GROUP | None, "The image branch; null leaves it out."),
-    "vision.encoder": Key(text("an image encoder"), "torchvision."),
-    "vision.name": Key(text("a network of torchvision"), "The image network."),
+    "vision.encoder": Key(text("an image encoder"), "Where the name has no library: torchvision."),
+    "vision.name": Key(
+        text("NAME (of torchvision), timm/NAME or open_clip/NAME"),
+        "The image network, its library first.",
+    ),
     "vision.weights": Key(
-        text("DEFAULT, none or a file") | None,
-        "Pretrained (DEFAULT), random (none), or a state dict of one's own.",
+        text("DEFAULT, a tag, a file, local-dir:FOLDER or none") | None,
+        "Pretrained (DEFAULT or the library's tag), from a state dict, or random (none).",
     ),
     "vision.freeze": Key(FREEZE, "What stays as it was: bn is the batch norms."),
     "vision.out_features": Key(WIDTH, "Width of the image branch."),
@@ -219,7 +229,9 @@ OF_DATASET: dict[str, Key] = {
     "sampling_seed": Key(whole(-(2**63), 2**63 - 1), "Draws for balance and dev_limit."),
     "drop_duplicates": Key(bool, "Leave out training samples that occur twice."),
     "use_images": Key(bool, "Whether the model sees images at all."),
-    "image_size": Key(PIXELS, "Side of the square that images become."),
+    "image_size": Key(
+        PIXELS | Literal["auto"], "Side of the square that images become; auto: the encoder's."
+    ),
     "image_cache": Key(Literal["auto", "off"], "auto: decode each image once, and keep it."),
     "on_bad_image": Key(
         Literal["error", "blank"], "An image that cannot be read ends the run, or becomes grey."
@@ -246,7 +258,9 @@ OF_PROCESSORS: dict[str, dict[str, Key]] = {
         ),
     },
     "resnet_image": {
-        "size": Key(PIXELS, "Side of the square that images become."),
+        "size": Key(
+            PIXELS | Literal["auto"], "Side of the square that images become; auto: the encoder's."
+        ),
         "augment": Key(list[BUILT], "Random changes of training images, of torchvision v2."),
     },
 }

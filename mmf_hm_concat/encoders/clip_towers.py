@@ -11,14 +11,13 @@ they are refused.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mmf_hm_concat.config.check import unknown
 from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.encoders.libraries import library, quiet, version
-from mmf_hm_concat.encoders.weights import LOCAL_FOLDER, local_folder, read_weights
+from mmf_hm_concat.encoders.weights import LOCAL_FOLDER, check_file, local_folder, read_weights
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import sha256
 
@@ -51,7 +50,7 @@ class ClipImageEncoder(Encoder):
         out_features: int,
         freeze: str | Mapping[str, str] | None = "none",
     ):
-        tower = _model("vision", name, weights).visual
+        tower: Any = _model("vision", name, weights).visual
         width = _without_projection(tower)
         projection = nn.Linear(width, out_features)
         origin = f"{version('open_clip')} {name} image"
@@ -74,8 +73,13 @@ class ClipImageEncoder(Encoder):
             tuple(given.get("std") or clip.OPENAI_DATASET_STD),
             given.get("interpolation") or "bicubic",
             size=size if isinstance(size, int) else size[0],
-            takes_other_sizes=False,
+            smallest=None,
         )
+
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """Raise InputError for what the constructor would refuse, before anything is loaded."""
+        _check("vision", name, weights)
 
     def features(self, image_B3HW: Tensor) -> Tensor:
         return self.network(image_B3HW)
@@ -121,7 +125,7 @@ class ClipTextEncoder(Encoder):
         out_features: int,
         freeze: str | Mapping[str, str] | None = "none",
     ):
-        tower = _model("language", name, weights).text
+        tower: Any = _model("language", name, weights).text
         width = _without_projection(tower)
         projection = nn.Linear(width, out_features)
         origin = f"{version('open_clip')} {name} text"
@@ -133,6 +137,11 @@ class ClipTextEncoder(Encoder):
         cls, name: str, language: Mapping[str, Any], standardize: bool
     ) -> "ClipTextEncoder":
         return cls(name, language["weights"], language["out_features"], language["freeze"])
+
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """See `ClipImageEncoder.check`."""
+        _check("language", name, weights)
 
     @classmethod
     def preparation_of(cls, name: str) -> ClipTokens:
@@ -193,7 +202,8 @@ def _resolved(
             raise InputError(
                 f"{key}.weights: open_clip has no weights of {name}. Give a file, or none."
             )
-        weights = next(tag for tag in tags if _is_quick(clip, name, tag) == _has_quick(config))
+        fitting = [tag for tag in tags if _is_quick(clip, name, tag) == _has_quick(config)]
+        weights = (fitting or tags)[0]
     if weights in tags:
         published = clip.get_pretrained_cfg(name, weights)
         _check_activation(key, name, _has_quick(config), weights, _is_quick(clip, name, weights))
@@ -202,6 +212,14 @@ def _resolved(
     if weights in clip.list_pretrained_tags_by_model(other):
         _check_activation(key, name, _has_quick(config), weights, not _has_quick(config))
     return config, {}, weights
+
+
+def _check(branch: str, name: str, weights: str | None) -> None:
+    _, _, source = _resolved(branch, name, weights)
+    if source and not source.startswith("tag:"):
+        clip = library("open_clip", f"model_config.concat_vl.{branch}.name")
+        tags = clip.list_pretrained_tags_by_model(name)
+        check_file(source, tags, f"model_config.concat_vl.{branch}.weights")
 
 
 def _has_quick(config: Mapping[str, Any]) -> bool:
@@ -228,19 +246,21 @@ def _check_same_model(
 ) -> None:
     plain = {k: v for k, v in config.items() if k != "custom_text"}
     other = {k: v for k, v in found.items() if k != "custom_text"}
-    differing = [k for k in {**plain, **other} if (plain.get(k) or False) != (other.get(k) or False)]
+    differing = [
+        k for k in {**plain, **other} if (plain.get(k) or False) != (other.get(k) or False)
+    ]
     if differing:
         raise InputError(
             f"{key}.weights: the folder's {FOLDER_CONFIG} is of another model than "
-            f"open_clip/{name}: {', '.join(differing)} differ"
-            f"{' (OpenAI weights: the name ends in ' + QUICK + ')' if 'quick_gelu' in differing else ''}."
+            f"open_clip/{name}: {', '.join(differing)} differ. (Where it says quick_gelu: true, "
+            f"the name ends in {QUICK}.)"
         )
 
 
 def _model(branch: str, name: str, weights: str | None) -> nn.Module:
     """The whole model on the CPU, in float32, with its text tower apart."""
     key = f"model_config.concat_vl.{branch}"
-    config, _, source = _resolved(branch, name, weights)
+    _, _, source = _resolved(branch, name, weights)
     clip = library("open_clip", f"{key}.name")
     tag = source.removeprefix("tag:") if source and source.startswith("tag:") else None
     try:
@@ -253,8 +273,8 @@ def _model(branch: str, name: str, weights: str | None) -> nn.Module:
         where = clip.get_pretrained_cfg(name, tag)
         place = where.get("hf_hub") or where.get("url")
         raise InputError(
-            f"{key}.weights: the weights {tag!r} of {name} could not be had ({reason}). Where there "
-            f"is no network, get open_clip_model.safetensors and {FOLDER_CONFIG} of "
+            f"{key}.weights: the weights {tag!r} of {name} could not be had ({reason}). Where "
+            f"there is no network, get open_clip_model.safetensors and {FOLDER_CONFIG} of "
             f"https://huggingface.co/{place.rstrip('/')} into a folder, and give "
             f"{key}.weights={LOCAL_FOLDER}FOLDER."
         ) from None
@@ -280,8 +300,9 @@ def _load_file(model: nn.Module, path: str, key: str) -> None:
             f"{path}: not the weights of this model; its keys or shapes differ, as "
             f"{', '.join(wrong[:5])}.{hint}"
         )
-    model.load_state_dict({k: v for k, v in state.items() if k in own and own[k].shape == v.shape},
-                          strict=False)
+    model.load_state_dict(
+        {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}, strict=False
+    )
 
 
 def _without_projection(tower: Any) -> int:

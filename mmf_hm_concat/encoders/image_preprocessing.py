@@ -23,14 +23,14 @@ class ImagePreprocessing:
         mean, std: of each channel, red first, of pixels in [0, 1].
         interpolation: of the resize, a name of `PIL.Image.Resampling` in lower case.
         size: side of the square that it was made for, in pixels.
-        takes_other_sizes: whether the network works with squares of another size, too.
+        smallest: the least side that it takes; None: no other than ``size``.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bilinear"
     size: int = 224
-    takes_other_sizes: bool = True
+    smallest: int | None = 1
 
     def resize(self, image: Image.Image, size: int) -> np.ndarray:
         """See `images.decode.resize`."""

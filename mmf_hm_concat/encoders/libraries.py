@@ -44,9 +44,12 @@ def version(module: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop warnings, and what a library logs through the root logger."""
+    """Drop warnings, what a library logs, and the handler that `logging.info` gives the root logger.
+
+    With that handler, every later line of every library is printed twice.
+    """
     root = logging.getLogger()
-    before = root.manager.disable
+    before, handlers = root.manager.disable, root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -54,3 +57,4 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        root.handlers[:] = handlers

@@ -75,12 +75,17 @@ class SentenceVectorEncoder(nn.Sequential):
         Raises:
             InputError: there is no text encoder of that name.
         """
+        cls.check(name, None)
+        return cls(language["in_features"], language["out_features"], standardize)
+
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """Raise InputError if there is no text encoder of that name."""
         if name != PROCESSOR_MADE:
             known = (PROCESSOR_MADE, "wordllama", "open_clip/NAME")
             raise InputError(
                 f"model_config.concat_vl.language.name: {unknown('text encoder', name, known)}"
             )
-        return cls(language["in_features"], language["out_features"], standardize)
 
     @classmethod
     def preparation_of(cls, name: str) -> TextPreparation | None:

@@ -24,7 +24,9 @@ from mmf_hm_concat.errors import InputError
 KEY = "model_config.concat_vl.language.name"
 DEFAULT = "l2_supercat_256"
 # Name -> length of its vectors, weights and tokenizer in the package.
-MODELS = {DEFAULT: (256, "weights/l2_supercat_256.safetensors", "l2_supercat_tokenizer_config.json")}
+MODELS = {
+    DEFAULT: (256, "weights/l2_supercat_256.safetensors", "l2_supercat_tokenizer_config.json")
+}
 
 
 class StaticVectors:
@@ -51,7 +53,7 @@ class StaticVectors:
             ) from None
         self._tokenizer.no_truncation()
         digest = hashlib.sha256(given)
-        digest.update(np.ascontiguousarray(tensors["embedding.weight"]))
+        digest.update(tensors["embedding.weight"].tobytes())
         self.checksum = digest.hexdigest()
         self.identity = f"{version('wordllama')} {name or DEFAULT} {self.checksum}"
 
@@ -75,6 +77,14 @@ class StaticEncoder(SentenceVectorEncoder):
         cls, name: str, language: Mapping[str, Any], standardize: bool
     ) -> "StaticEncoder":
         return cls(MODELS[_known(name)][0], language["out_features"], standardize)
+
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """Raise InputError if there is no such model, or it is not installed."""
+        _known(name)
+        for module in ("safetensors", "tokenizers"):
+            library(module, KEY)
+        _package()
 
     @classmethod
     def preparation_of(cls, name: str) -> StaticVectors:

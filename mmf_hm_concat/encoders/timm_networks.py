@@ -9,7 +9,13 @@ from mmf_hm_concat.config.check import unknown
 from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.encoders.libraries import library, quiet, version
-from mmf_hm_concat.encoders.weights import LOCAL_FOLDER, load_weights, local_folder, read_weights
+from mmf_hm_concat.encoders.weights import (
+    LOCAL_FOLDER,
+    check_file,
+    load_weights,
+    local_folder,
+    read_weights,
+)
 from mmf_hm_concat.errors import InputError
 
 KEY = "model_config.concat_vl.vision"
@@ -76,6 +82,13 @@ class TimmEncoder(Encoder):
         """
         return _preprocessing(_resolved(name, weights)[0])
 
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """Raise InputError for what the constructor would refuse, before anything is loaded."""
+        config, source = _resolved(name, weights)
+        if source not in (None, "published"):
+            check_file(source, _tags(config["architecture"]), f"{KEY}.weights")
+
     def features(self, image_B3HW: Tensor) -> Tensor:
         return self.network(image_B3HW)
 
@@ -91,7 +104,7 @@ def _resolved(name: str, weights: str | None) -> tuple[dict[str, Any], str | Non
     if not timm.is_model(architecture):
         problem = unknown("network", architecture, timm.list_models())
         raise InputError(f"{KEY}.name = timm/{name}: {problem}")
-    tags = [each.partition(".")[2] for each in timm.list_pretrained(architecture)]
+    tags = _tags(architecture)
     weights, source = str(weights), None
     if weights.startswith(LOCAL_FOLDER):
         config, path = local_folder(weights, f"{KEY}.weights", "config.json")
@@ -116,6 +129,11 @@ def _resolved(name: str, weights: str | None) -> tuple[dict[str, Any], str | Non
             f"{KEY}.weights: timm has no weights of {name}. Give a file, or none for random ones."
         )
     return {**_published(timm, name), "architecture": architecture, "tagged": name}, source
+
+
+def _tags(architecture: str) -> list[str]:
+    timm = library("timm", f"{KEY}.name")
+    return [each.partition(".")[2] for each in timm.list_pretrained(architecture)]
 
 
 def _published(timm: Any, name: str) -> dict[str, Any]:
@@ -149,5 +167,5 @@ def _preprocessing(config: Mapping[str, Any]) -> ImagePreprocessing:
         tuple(data["std"]),
         "bilinear" if interpolation == "random" else interpolation,
         size=data["input_size"][-1],
-        takes_other_sizes=not config.get("fixed_input_size"),
+        smallest=None if config.get("fixed_input_size") else 1,
     )

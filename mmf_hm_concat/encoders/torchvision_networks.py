@@ -16,14 +16,16 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 from mmf_hm_concat.config.check import unknown
 from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
-from mmf_hm_concat.encoders.weights import read_weights
+from mmf_hm_concat.encoders.weights import check_file, read_weights
 from mmf_hm_concat.errors import InputError
 
 KEY = "model_config.concat_vl.vision"
 # The networks that take squares of one size only, by the beginning of their names; in pixels.
 ONE_SIZE = {"vit_": 224, "maxvit_": 224}
-# Made for another size than the others' 224.
+# Trained with the others' 224 pixels in every release of this package, or with their own:
 OWN_SIZE = {"inception_v3": 299}
+# What torchvision calls their least size (`min_size`) is none: they take smaller images, too.
+ANY_SIZE = ("swin_", "efficientnet_v2_")
 # Their weights were trained on pixels from -1 to 1; torchvision undoes ImageNet's mean and
 # deviation inside the network instead (`transform_input`).
 PLUS_MINUS_ONE = ("googlenet", "inception_v3")
@@ -88,9 +90,12 @@ class TorchvisionEncoder(Encoder):
         only = next((size for start, size in ONE_SIZE.items() if name.startswith(start)), None)
         of_network: dict[str, Any] = {
             "size": only or OWN_SIZE.get(name, 224),
-            "takes_other_sizes": only is None,
         }
         published = models.get_model_weights(name)
+        if only is not None:
+            of_network["smallest"] = None
+        elif not name.startswith(ANY_SIZE):
+            of_network["smallest"] = max(published.DEFAULT.meta["min_size"])
         if str(weights) not in published.__members__:
             return dataclasses.replace(IMAGENET, **of_network)
         wanted = published[str(weights)].transforms()
@@ -98,6 +103,14 @@ class TorchvisionEncoder(Encoder):
         if name in PLUS_MINUS_ONE:
             mean = std = (0.5, 0.5, 0.5)
         return ImagePreprocessing(mean, std, wanted.interpolation.value, **of_network)
+
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """Raise InputError for what the constructor would refuse, before anything is loaded."""
+        cls.preprocessing_of(name, weights)
+        tags = models.get_model_weights(name).__members__
+        if str(weights).lower() != "none" and weights not in (*tags, "DEFAULT"):
+            check_file(str(weights), list(tags), f"{KEY}.weights")
 
     def features(self, image_B3HW: Tensor) -> Tensor:
         """What the head gets. The head stays where torchvision has it, and so do its weights."""
@@ -118,7 +131,9 @@ def _head(network: nn.Module) -> list[nn.Module]:
 
     Of SqueezeNet, whose head is a convolution, with what follows it: ReLU and pooling.
     """
-    path, head = [(n, m) for n, m in network.named_modules() if list(m.parameters(recurse=False))][-1]
+    path, head = [(n, m) for n, m in network.named_modules() if list(m.parameters(recurse=False))][
+        -1
+    ]
     above, _, last = path.rpartition(".")
     parent = network.get_submodule(above)
     if not isinstance(head, nn.Conv2d) or not isinstance(parent, nn.Sequential):
@@ -147,11 +162,7 @@ def _pretrained(name: str, weights: str) -> tuple[dict[str, Tensor], str]:
                 f"at {cached}, or train from random weights with "
                 f"model_config.concat_vl.vision.weights=none."
             ) from None
-    if not Path(weights).is_file():
-        raise InputError(
-            f"model_config.concat_vl.vision.weights: {weights!r} is neither a file nor one of "
-            f"{', '.join(choices.__members__)}, DEFAULT or none."
-        )
+    check_file(weights, list(choices.__members__), f"{KEY}.weights")
     return read_weights(weights, f"{KEY}.weights"), weights
 
 

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,15 @@ def read_weights(path: str | Path, key: str) -> dict[str, Tensor]:
     return state
 
 
+def check_file(weights: str, tags: Sequence[str], key: str) -> None:
+    """Raise InputError if ``weights`` is no file; ``tags`` are what it might have been."""
+    if not Path(weights).is_file():
+        raise InputError(
+            f"{key}: {weights!r} is neither a file nor one of {', '.join([*tags, 'DEFAULT'])} or "
+            "none."
+        )
+
+
 def _is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
@@ -100,7 +109,9 @@ def local_folder(weights: str, key: str, config_name: str) -> tuple[dict[str, An
             f"{key} = {weights!r}: {folder / config_name} cannot be read ({error}). Give the "
             f"folder as it was downloaded, with {config_name} and a .safetensors file."
         ) from None
-    files = [path for end in ("safetensors", "bin", "pth") for path in sorted(folder.glob(f"*.{end}"))]
+    files = [
+        path for end in ("safetensors", "bin", "pth") for path in sorted(folder.glob(f"*.{end}"))
+    ]
     if not isinstance(config, dict) or not files:
         raise InputError(
             f"{key} = {weights!r}: {folder} has no "

@@ -19,6 +19,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from mmf_hm_concat.data.annotations import Problem, read_json_lines
+from mmf_hm_concat.encoders.base import TextPreparation
 from mmf_hm_concat.encoders.fasttext_model import (
     TextModel,
     fit_text_model,
@@ -74,9 +75,28 @@ def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
             state, _ = load_or_fall_back(path, log=lambda *message: None)  # the trainer reports it
             if state.get("image_preprocessing"):
                 return ImagePreprocessing(**state["image_preprocessing"])
+    return model.image_preprocessing(_own_config(config))
+
+
+def text_preparation() -> TextPreparation | None:
+    """How texts become what this run's model reads; None: by the data set's text processor.
+
+    As the model's class says in ``text_preparation(config)``; those of MMF do not. Found out once a
+    run.
+    """
+    config = registry.get("config")
+    run, known = registry.get("text_preparation", no_warning=True) or (None, None)
+    if run is not config:  # the registry outlives a run
+        model = registry.get_model_class(config.model)
+        if hasattr(model, "text_preparation"):
+            known = model.text_preparation(_own_config(config))
+        registry.register("text_preparation", (config, known))
+    return known
+
+
+def _own_config(config: DictConfig) -> DictConfig:
     own = config.model_config[config.model]
-    own = config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
-    return model.image_preprocessing(own)
+    return config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
 
 
 @registry.register_processor("fasttext_sentence_vector")
@@ -209,7 +229,8 @@ class ResNetImage(BaseProcessor):
     Takes a PIL image, or {"image": PIL image} and then gives {"image": tensor}.
 
     Params (YAML):
-        size: side of the square in pixels, 224. Resized without a crop.
+        size: side of the square in pixels; auto, the default: what the model's image encoder was
+            made for. Resized without a crop.
         augment: transforms of torchvision.transforms.v2 for the training split, each
             {type: ..., params: {...}}; none by default. They see uint8 (3, size, size) and must
             keep it. Our own data set applies them; elsewhere they are not applied, because MMF
@@ -218,11 +239,13 @@ class ResNetImage(BaseProcessor):
 
     def __init__(self, config: DictConfig, **kwargs: Any):
         super().__init__(config)
-        params = _params(config, "image_processor", size=224, augment=())
-        self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
+        params = _params(config, "image_processor", size="auto", augment=())
+        self.preprocessing = image_preprocessing()
+        self.size = self.preprocessing.size
+        if params["size"] != "auto":
+            self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
         steps = [_transform(**step) for step in params["augment"]]
         self.augment = v2.Compose(steps) if steps else None
-        self.preprocessing = image_preprocessing()
 
     def __call__(
         self, image: Image.Image | Mapping[str, Image.Image], *args: Any, **kw: Any

@@ -138,6 +138,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
     """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
+    for key in [key for key in state["model"] if key.startswith(_DROPPED)]:
+        del state["model"][key]
     if state.get("format_version", 1) >= 2:
         return state
     if "early_stop" in state:
@@ -159,6 +161,8 @@ def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
+# The auxiliary heads of GoogLeNet and Inception, which nothing used.
+_DROPPED = tuple(f"network.vision_module.network.{name}." for name in ("aux1", "aux2", "AuxLogits"))
 _RENAMED_IN_2 = {
     "network.fusion.": "network.head.hidden.0.",
     "network.classifier.": "network.head.classifier.",
