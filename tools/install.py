@@ -75,7 +75,13 @@ def main() -> None:
         # Compiled now: MMF imports 4,000 modules at every start. With PYTHONDONTWRITEBYTECODE, or
         # in a read-only folder, each start would compile them anew. And transformers 2.3.0 gives
         # syntax warnings when it is compiled.
-        uv("install", "--compile-bytecode", *map(str, wheels), "--editable", f"{ROOT}[{','.join(sorted(extras))}]")
+        uv(
+            "install",
+            "--compile-bytecode",
+            *map(str, wheels),
+            "--editable",
+            f"{ROOT}[{','.join(sorted(extras))}]",
+        )
     uv("check")
     STAMP.write_text(" ".join([wanted, *sorted(extras)]))
 

@@ -249,7 +249,9 @@ OF_DATASET: dict[str, Key] = {
 OF_PROCESSORS: dict[str, dict[str, Key]] = {
     "fasttext_sentence_vector": {
         "dim": Key(LENGTH, "Length of the sentence vectors."),
-        "model_file": Key(FILE | None, "A pretrained fastText .bin, instead of fitting one."),
+        "model_file": Key(
+            FILE | None, "Instead of fitting: a fastText .bin, or a .vec or GloVe .txt."
+        ),
         "annotations": Key(
             Annotated[dict[str, list[str] | str], Meta(extra={"what": "{<split>: <files>}"})]
             | None,

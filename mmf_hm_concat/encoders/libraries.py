@@ -44,7 +44,7 @@ def version(module: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Drop warnings, what a library logs, and the handler that `logging.info` gives the root logger.
+    """Drop warnings, what a library logs, and the handler that `logging.info` adds to the root.
 
     With that handler, every later line of every library is printed twice.
     """

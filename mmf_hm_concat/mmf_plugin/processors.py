@@ -27,6 +27,7 @@ from mmf_hm_concat.encoders.fasttext_model import (
     mean_and_std,
 )
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
+from mmf_hm_concat.encoders.word_vectors import ENDINGS, WordVectors, cut_word_vectors
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
@@ -110,7 +111,7 @@ class FastTextSentenceVector(BaseProcessor):
 
     Params (YAML):
         dim: length of the vectors, 150.
-        model_file: a pretrained fastText .bin instead of fitting one.
+        model_file: a pretrained fastText .bin, or vectors of words as text, instead of fitting.
         annotations: {train: [jsonl files], val: ..., test: ...}, relative to the data set's
             data_dir; only for data sets that do not call `fit`, as MMF's own `hateful_memes`.
     """
@@ -120,7 +121,7 @@ class FastTextSentenceVector(BaseProcessor):
         params = _params(config, "text_processor", dim=150, model_file=None, annotations=None)
         self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
         self.model_file = params["model_file"]
-        self.text_model: TextModel | None = None
+        self.text_model: TextModel | WordVectors | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
         carried = run_folder() / TEXT_MODEL
@@ -146,7 +147,9 @@ class FastTextSentenceVector(BaseProcessor):
         """
         first = registry.get(OF_TEXT_MODEL[0], no_warning=True) is None
         if self.text_model is None:
-            if self.model_file:
+            if self.model_file and self.model_file.endswith(ENDINGS):
+                self._use(cut_word_vectors(Path(self.model_file), texts, cache_dir))
+            elif self.model_file:
                 self._use(load_text_model(self.model_file))
             elif not first:
                 self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
@@ -177,7 +180,7 @@ class FastTextSentenceVector(BaseProcessor):
         self._vectors = self.vectors(distinct)
         self._rows = {text: row for row, text in enumerate(distinct)}
 
-    def _use(self, text_model: TextModel) -> None:
+    def _use(self, text_model: TextModel | WordVectors) -> None:
         if text_model.dim != self.dim:
             raise InputError(
                 f"{text_model.path} gives sentence vectors of {text_model.dim} numbers, but "
