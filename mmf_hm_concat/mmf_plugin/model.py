@@ -42,17 +42,18 @@ class ConcatVL(BaseModel):
     def build(self) -> None:
         """Build the network; raises InputError when keys, weights or dimensions do not fit."""
         config = OmegaConf.to_container(self.config, resolve=True)
-        language, vision = config["language"] or {}, config["vision"] or {}
+        branches = [branch for branch in (config["language"], config["vision"]) if branch]
         # A checkpoint is about to replace the weights: do not ask for pretrained ones.
         settings = registry.get("config")
         trains = "train" in settings.run_type and not settings.evaluation.predict
         if not trains:
-            language["weights"] = vision["weights"] = "none"
-            given = vision.get("mmf_encoder") or {}
-            if "pretrained" in given.get("params", {}):
-                given["params"]["pretrained"] = False
+            for branch in branches:
+                branch["weights"] = "none"
+                given = branch.get("mmf_encoder") or {}
+                if "pretrained" in given.get("params", {}):
+                    given["params"]["pretrained"] = False
         self.network = network_builder.build_network(config, _mmf_encoders(config))
-        if vision:
+        if config["vision"]:
             # Weights that a checkpoint brings want what they were trained with.
             self.network.vision_module.preprocessing = image_preprocessing()
         text_encoder = self.network.language_module
