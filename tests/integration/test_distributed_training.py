@@ -25,7 +25,7 @@ RUN = """
 import os, sys, time
 from mmf_cli.run import run
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin import processors, resume, trainer
+from mmf_hm_concat.mmf_plugin import processors, trainer
 from mmf_hm_concat.training import checkpoints
 rank = int(os.environ.get("RANK", 0))
 {injected}
