@@ -138,8 +138,10 @@ def test_any_number_of_ranks_trains_the_same_weights(train):
         states[ranks] = torch.load(folder / "current.ckpt", weights_only=True)
     for ranks, state in states.items():
         assert state["num_updates"] == states[1]["num_updates"], ranks
-        assert state["epoch_memes"] == states[1]["epoch_memes"] == 48
-        torch.testing.assert_close(state["epoch_loss"], states[1]["epoch_loss"], rtol=1e-5, atol=0)
+        assert state["position"]["epoch_memes"] == 48
+        torch.testing.assert_close(
+            state["position"]["epoch_loss"], states[1]["position"]["epoch_loss"], rtol=1e-5, atol=0
+        )
         for key, value in states[1]["model"].items():
             torch.testing.assert_close(state["model"][key], value, rtol=0, atol=1e-5)
 
