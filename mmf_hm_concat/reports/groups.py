@@ -4,8 +4,6 @@ import itertools
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 # Bits of 64 in which the perceptual hashes of two images that look alike may differ.
 LOOK_BITS = 6
@@ -90,6 +88,10 @@ def _groups(memes: pd.DataFrame, columns: list[str]) -> list[pd.DataFrame]:
 
 def _look_keys(looks: pd.Series, images: pd.Series) -> pd.Series:
     """Numbers, the same for looks in one chain; an image without a look is like itself alone."""
+    # Here, as importing it changes the process's warning filters.
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     values = np.array(list(dict.fromkeys(looks.dropna())), dtype=np.uint64)
     pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, len(values), 256):  # 256 rows at a time: bounded memory

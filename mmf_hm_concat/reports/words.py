@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.feature_extraction.text import CountVectorizer
 
 METHOD = (
     "Log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008, "
@@ -24,6 +23,9 @@ def telling_words(texts: Sequence[str], labels: Sequence[int]) -> pd.DataFrame:
         positive: hateful), from the most hateful word to the most benign. Empty when a class is
         missing or there are no words.
     """
+    # Here, as importing it changes the process's warnings and environment, and takes seconds.
+    from sklearn.feature_extraction.text import CountVectorizer
+
     empty = pd.DataFrame({"word": pd.Series(dtype=object), "hateful": [], "benign": [], "z": []})
     label_B = np.asarray(labels)
     if len(set(labels)) < 2 or not any(map(str.strip, texts)):
