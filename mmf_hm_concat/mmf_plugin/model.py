@@ -15,6 +15,7 @@ from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.configuration import CONFIGS
 from mmf_hm_concat.mmf_plugin.processors import image_preprocessing
+from mmf_hm_concat.mmf_plugin.shared import shared
 from mmf_hm_concat.models import build as network_builder
 
 
@@ -50,7 +51,7 @@ class ConcatVL(BaseModel):
             # Weights that a checkpoint brings want what they were trained with.
             self.network.vision_module.preprocessing = image_preprocessing()
         language = self.network.language_module
-        statistics = registry.get("text_statistics", no_warning=True)
+        statistics = shared().text_statistics
         if isinstance(language, SentenceVectorEncoder) and statistics:
             language.set_statistics(*map(torch.from_numpy, statistics))
 

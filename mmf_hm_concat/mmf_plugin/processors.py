@@ -29,14 +29,13 @@ from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocess
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
-from mmf_hm_concat.mmf_plugin.resume import find_checkpoint, load_or_fall_back
 from mmf_hm_concat.mmf_plugin.settings import whole_number
+from mmf_hm_concat.mmf_plugin.shared import shared
+from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_or_fall_back
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.text import first_and_more
 
-# What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
-OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
 # Params of the processors that MMF's data sets have by default: in the YAML, ours are merged over
 # them.
 OF_OTHERS = ("max_length", "vocab", "preprocessor", "transforms")
@@ -55,12 +54,10 @@ def image_preprocessing() -> ImagePreprocessing:
     ``image_preprocessing(config)``. A class that does not say it is one of MMF's, whose image
     encoders are all made for ImageNet's. Found out once a run.
     """
-    config = registry.get("config")
-    run, known = registry.get("image_preprocessing", no_warning=True) or (None, IMAGENET)
-    if run is not config:  # the registry outlives a run
-        known = _image_preprocessing(config)
-        registry.register("image_preprocessing", (config, known))
-    return known
+    run = shared()
+    if run.image_preprocessing is None:
+        run.image_preprocessing = _image_preprocessing(run.config)
+    return run.image_preprocessing
 
 
 def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
@@ -85,8 +82,8 @@ class FastTextSentenceVector(BaseProcessor):
 
     The text model is, in this order: the run's own unless a training begins; `model_file`;
     or one fitted on the training texts, which the data set hands over (`fit`) or which are read
-    from `annotations`. Mean and deviation of the training texts' vectors go to the registry
-    (`text_statistics`), where `concat_vl` finds them.
+    from `annotations`. Mean and deviation of the training texts' vectors go to `shared()`,
+    where `concat_vl` finds them.
 
     Params (YAML):
         dim: length of the vectors, 150.
@@ -124,7 +121,7 @@ class FastTextSentenceVector(BaseProcessor):
             texts: the training split's.
             cache_dir: keeps the fitted model for later runs.
         """
-        first = registry.get(OF_TEXT_MODEL[0], no_warning=True) is None
+        first = shared().text_statistics is None
         if self.text_model is None:
             if self.model_file:
                 self._use(load_text_model(self.model_file))
@@ -136,7 +133,7 @@ class FastTextSentenceVector(BaseProcessor):
             path = self.text_model.path  # type: ignore[attr-defined]
             on_first_rank(lambda: _carry(path, carried))
         if first:
-            registry.register("text_statistics", mean_and_std(self.vectors(texts)))
+            shared().text_statistics = mean_and_std(self.vectors(texts))
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Sentence vectors of many texts, float32 (N, dim)."""
@@ -163,14 +160,14 @@ class FastTextSentenceVector(BaseProcessor):
                 f"{text_model.path} gives sentence vectors of {text_model.dim} numbers, but "
                 f"processors.text_processor.params.dim is {self.dim}. Make them the same."
             )
-        known = registry.get("text_model_checksum", no_warning=True)
+        known = shared().text_model_checksum
         if known not in (None, text_model.checksum):
             raise InputError(
                 f"{text_model.path}: another data set of this run uses another text model. Give "
                 "all of them the same model_file, or none."
             )
         self.text_model = text_model
-        registry.register("text_model_checksum", text_model.checksum)
+        shared().text_model_checksum = text_model.checksum
 
 
 def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:

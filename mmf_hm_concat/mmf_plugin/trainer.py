@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,25 @@ from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import get_rank, get_world_size, is_master
 from mmf.utils.env import set_seed
 from omegaconf import open_dict, read_write
-from torch import Tensor
 from tqdm import tqdm
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin import resume
+from mmf_hm_concat.mmf_plugin.checkpointer import Checkpointer, load_for_prediction
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
-from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_every_rank, on_first_rank
+from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_first_rank
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, evaluate
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
-from mmf_hm_concat.mmf_plugin.processors import OF_TEXT_MODEL
 from mmf_hm_concat.mmf_plugin.progress import Progress
+from mmf_hm_concat.mmf_plugin.run_config import save_config
+from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
 from mmf_hm_concat.mmf_plugin.train_step import TrainStep
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.training.position import Position
 from mmf_hm_concat.training.precision import choose_precision
+from mmf_hm_concat.training.random_state import RandomState
 from mmf_hm_concat.utils.parallel import num_cores
 
 
@@ -59,8 +60,6 @@ class ConcatTrainer(BaseTrainer):
         ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
         ours.setLevel(logging.INFO)
         # MMF keeps these for the life of the process: a second run in it must not take them over.
-        for key in ("hm_competition_class_weights", *OF_TEXT_MODEL):
-            registry.unregister(key)
         for dataset in self.config.datasets.split(","):
             for processor in ("text_processor", "image_processor"):
                 registry.unregister(f"{dataset}_{processor}")
@@ -79,7 +78,7 @@ class ConcatTrainer(BaseTrainer):
     def _set_device(self) -> None:
         self.save_dir = Path(get_mmf_env(key="save_dir"))
         self.predicting = bool(self.config.evaluation.predict)
-        self.start = on_first_rank(lambda: resume.find_checkpoint(self.config, self.save_dir))
+        self.start = on_first_rank(lambda: find_checkpoint(self.config, self.save_dir))
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
         use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
         self.device = torch.device("cuda", self.local_rank) if use_cuda else torch.device("cpu")
@@ -126,9 +125,9 @@ class ConcatTrainer(BaseTrainer):
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.load_metrics()
         if self.predicting:
-            resume.load_for_prediction(self, self.start)
+            self._load_for_prediction()
             return
-        config = copy.deepcopy(self.config)  # how it is computed is no setting of the run
+        config = copy.deepcopy(self.config)  # how it is computed does not belong to the run's
         if config.optimizer.type in ("Adam", "AdamW", "SGD"):
             with open_dict(config.optimizer.params):
                 config.optimizer.params.setdefault("fused", True)
@@ -136,19 +135,20 @@ class ConcatTrainer(BaseTrainer):
         self.load_extras()
         self.parallelize_model()
 
+    def _load_for_prediction(self) -> None:
+        assert self.start is not None  # find_checkpoint raises when there is none to predict with
+        load_for_prediction(self.model, self.start, self.config, self.log)
+
     def load_metrics(self) -> None:
         self.metrics = build_metrics(self.config.evaluation.get("metrics", []))
 
     def load_extras(self) -> None:
         training = self.config.training
-        self.current_epoch = self.num_updates = self.done_batches = 0
-        self.best_figures: dict[str, float] = {}
-        self.run = uuid.uuid4().hex
-        patience = training.early_stop.patience if training.early_stop.enabled else math.inf
+        self.position = Position(self.device)
         self.early_stop = EarlyStopping(
             training.early_stop.criteria,
             bool(training.early_stop.minimize),
-            patience,
+            training.early_stop.patience if training.early_stop.enabled else math.inf,
             training.early_stop.min_delta,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -156,11 +156,30 @@ class ConcatTrainer(BaseTrainer):
             build_scheduler(self.optimizer, self.config) if training.lr_scheduler else None
         )
         if "train" not in self.run_type:
-            resume.load_for_prediction(self, self.start)
+            self._load_for_prediction()
             return
         self.progress = Progress(self.config, self.save_dir, self.log)
-        resume.start_run(self)
-        on_first_rank(lambda: resume.save_config(self))
+        optimization = {
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "scheduler": self.lr_scheduler,
+        }
+        self.checkpointer = Checkpointer(
+            self.config,
+            self.save_dir,
+            self.model,
+            # Whatever a resumed run needs is in one of these: an object with a `state_dict`.
+            optimization={key: owner for key, owner in optimization.items() if owner is not None},
+            counts={
+                "position": self.position,
+                "early_stop": self.early_stop,
+                "random": RandomState(),
+            },
+            log=self.log,
+        )
+        if not self.checkpointer.start(self.start):
+            self.early_stop.forget_best()  # or nothing might ever be better and saved as best
+        on_first_rank(lambda: save_config(self.config, self.save_dir))
 
     def parallelize_model(self) -> None:
         training, several = self.config.training, get_world_size() > 1
@@ -197,10 +216,7 @@ class ConcatTrainer(BaseTrainer):
             self.device,
             training.max_grad_l2_norm if training.clip_gradients else None,
         )
-        with (
-            SaveOnSignal(self.device) as self.signal,
-            checkpoints.CheckpointWriter() as self.checkpoint_writer,
-        ):
+        with SaveOnSignal(self.device) as self.signal, self.checkpointer.writer:
             while self._goes_on():
                 self._train_epoch()
         # The first rank has now written everything: before, the others must not look.
@@ -212,9 +228,9 @@ class ConcatTrainer(BaseTrainer):
         self.progress.end(self.early_stop)
 
     def _goes_on(self) -> bool:
-        if self.num_updates >= self.max_updates:
+        if self.position.num_updates >= self.max_updates:
             return False
-        if self.done_batches == 0 and self.current_epoch >= self.max_epochs:
+        if self.position.done_batches == 0 and self.position.epoch >= self.max_epochs:
             return False
         if self.early_stop.stop:
             num_bad_epochs = self.early_stop.num_bad_epochs
@@ -226,23 +242,22 @@ class ConcatTrainer(BaseTrainer):
 
     def _train_epoch(self) -> None:
         loader, frequency = self.loaders["train"], self.config.training.update_frequency
-        if self.done_batches == 0:
-            self.current_epoch += 1
-            self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
-            registry.register("current_epoch", self.current_epoch)
-        sizes = loader.start_epoch(self.current_epoch, self.done_batches)
+        position = self.position
+        position.start_epoch()
+        registry.register("current_epoch", position.epoch)
+        sizes = loader.start_epoch(position.epoch, position.done_batches)
         self.model.train()
         clock = time.monotonic()
         bar = tqdm(
-            total=self.done_batches + len(sizes),
-            initial=self.done_batches,
-            desc=f"epoch {self.current_epoch}",
+            total=position.done_batches + len(sizes),
+            initial=position.done_batches,
+            desc=f"epoch {position.epoch}",
             unit="batch",
             leave=False,
             # None: not where there is no terminal
             disable=None if is_master() else True,
         )
-        memes_before = self.epoch_memes
+        memes_before = position.epoch_memes
         group: list[Any] = []
         with bar:
             for done, batch in enumerate(loader, 1):
@@ -250,31 +265,29 @@ class ConcatTrainer(BaseTrainer):
                 if len(group) < frequency and done < len(sizes):
                     continue
                 self._update(group, sizes[done - len(group) : done])
-                self.checkpoint_writer.check()
+                self.checkpointer.writer.check()
                 bar.update(len(group))
-                self.done_batches += len(group)
                 group = []
-                if self.num_updates >= self.max_updates:
+                if position.num_updates >= self.max_updates:
                     break
                 interval = self.config.training.checkpoint_interval
-                if interval and self.num_updates % interval == 0:
-                    resume.save(self, checkpoints.CURRENT)
+                if interval and position.num_updates % interval == 0:
+                    self.checkpointer.save(checkpoints.CURRENT)
                 self.signal.leave_if_received(self._save_now)
         self.train_step.check()
-        speed = (self.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
-        self.done_batches = 0
+        speed = (position.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
+        position.done_batches = 0
         self._end_epoch(speed)
-        self.signal.leave_if_received(self.checkpoint_writer.wait)
+        self.signal.leave_if_received(self.checkpointer.writer.wait)
 
     def _save_now(self) -> None:
-        resume.save(self, checkpoints.CURRENT)
-        self.checkpoint_writer.wait()
+        self.checkpointer.save(checkpoints.CURRENT)
+        self.checkpointer.writer.wait()
 
     def _update(self, group: list[Any], sizes: list[int]) -> None:
-        self.num_updates += 1
-        self.epoch_loss += self.train_step.update(group, sizes, self.num_updates)
-        self.epoch_memes += sum(sizes)
-        registry.register("num_updates", self.num_updates)
+        loss = self.train_step.update(group, sizes, self.position.num_updates + 1)
+        self.position.count_update(loss, len(group), sum(sizes))
+        registry.register("num_updates", self.position.num_updates)
 
     def _end_epoch(self, speed: float) -> None:
         """Validate, follow the criterion, save, and say in one line how it went."""
@@ -288,19 +301,15 @@ class ConcatTrainer(BaseTrainer):
             )
         if self.lr_scheduler is not None:
             self.lr_scheduler.step(figures["total_loss"])
-        criterion = figures[self.early_stop.criterion]
-        is_best = self.early_stop.update(criterion, self.current_epoch, self.num_updates)
-        # Without a single defined figure the newest is the best there is.
-        is_best = is_best or math.isnan(self.early_stop.best)
-        if is_best:
-            self.best_figures = figures
-        resume.save(self, *[checkpoints.BEST] * is_best, checkpoints.CURRENT)
-        resume.keep_last(self)
-        loss = float(self.epoch_loss_of_all_ranks()) / max(self.epoch_memes, 1)
+        position = self.position
+        is_best = self.early_stop.update(figures, position.epoch, position.num_updates)
+        self.checkpointer.save(*[checkpoints.BEST] * is_best, checkpoints.CURRENT)
+        self.checkpointer.keep_last(position.epoch)
+        loss = float(position.loss_of_all_ranks()) / max(position.epoch_memes, 1)
         self.progress.end_epoch(
-            self.current_epoch,
-            self.num_updates,
-            memes=self.epoch_memes,
+            position.epoch,
+            position.num_updates,
+            memes=position.epoch_memes,
             loss=loss,
             figures=figures,
             lr=self.optimizer.param_groups[0]["lr"],
@@ -308,19 +317,19 @@ class ConcatTrainer(BaseTrainer):
             is_best=is_best,
         )
 
-    def epoch_loss_of_all_ranks(self) -> Tensor:
-        """The sum of the loss over the epoch's memes so far, a float scalar."""
-        total = self.epoch_loss.clone()
-        if get_world_size() > 1:
-            torch.distributed.all_reduce(total)
-        return total
-
     # ---- after training, and without it ----
 
     def inference(self) -> None:
         """Figures of the splits in `run_type`, or the submission when called by mmf_predict."""
         if self.predicting:
-            predict(self)
+            predict(
+                self._evaluate("test"),
+                self.dataset_loader.get_test_reporter("test"),
+                self.model,
+                self.config.evaluation,
+                self.save_dir,
+                self.log,
+            )
         else:
             self._evaluate_best()
         for loader in self.loaders.values():
@@ -330,11 +339,9 @@ class ConcatTrainer(BaseTrainer):
         wanted = [split for split in ("val", "test") if split in self.loaders]
         if "train" in self.run_type:
             wanted.remove("val")  # its figures are known
-            self._log_figures("val", self.best_figures)
+            self._log_figures("val", self.early_stop.best_metrics)
             if wanted:
-                path = self.save_dir / checkpoints.BEST
-                state = on_every_rank(lambda: checkpoints.load_checkpoint(path))
-                checkpoints.load_weights(self.model, state["model"], path)
+                self.checkpointer.load_best()
         for split in wanted:
             for each in self._evaluate(split):
                 self._log_figures(split, each.figures)

@@ -3,7 +3,8 @@
 A checkpoint is a dict of tensors and plain Python values, saved with `torch.save`. Keys: "model"
 (state dict), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
 the text model, or None), "image_preprocessing" (the fields of the `ImagePreprocessing` that the
-image encoder was trained with, or None), and what the trainer needs to resume.
+image encoder was trained with, or None), and the `state_dict` of each object that a resume needs:
+"position", "early_stop", "random", "optimizer", "scaler", "scheduler".
 """
 
 import shutil
@@ -22,11 +23,11 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.text import first_and_more
 
-# Of the checkpoints that this release writes. 1 (release 0.1.0) had no version in it.
-FORMAT_VERSION = 2
+# Of the checkpoints written today. 1 (release 0.1.0) had no version in it, 2 no "position".
+FORMAT_VERSION = 3
 # What a run leaves in `env.save_dir`: prediction needs nothing else.
 BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
-# All settings of the run, in the form that `config=` takes.
+# The whole config of the run, in the form that `config=` takes.
 CONFIG = "config.yaml"
 # The folder of the checkpoints that checkpoint.keep_last keeps.
 EPOCHS = "models"
@@ -133,30 +134,46 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: a checkpoint has the weights under the key 'model'; this has not."
         )
-    return _upgraded(state)
+    try:
+        return _upgraded(state)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a checkpoint of ours, or a damaged one (of its state, {error} is missing "
+            "or of another kind)."
+        ) from None
 
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
     """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
-    if state.get("format_version", 1) >= 2:
-        return state
+    version = state.get("format_version", 1)
+    if version < 2:
+        _upgrade_to_2(state)
+    if version < 3 and "early_stop" in state:
+        position = ("num_updates", "done_batches", "epoch_memes", "epoch_loss")
+        state["position"] = {"epoch": state["current_epoch"], **{k: state[k] for k in position}}
+        state["random"] = {"ranks": state["random"]}
+        state["early_stop"]["best_metrics"] = state.get("best_figures", {})
+    return state
+
+
+def _upgrade_to_2(state: dict[str, Any]) -> None:
     if "early_stop" in state:
         state["early_stop"]["num_bad_epochs"] = state["early_stop"].pop("waited")
     state["image_preprocessing"] = asdict(IMAGENET)  # of all networks, whatever their weights want
     config = state.get("config", {})
-    if config.get("model") == "concat_vl":
-        for old, new in _RENAMED_IN_2.items():
-            for key in [key for key in state["model"] if key.startswith(old)]:
-                state["model"][key.replace(old, new, 1)] = state["model"].pop(key)
-        model = config["model_config"]["concat_vl"]
-        for keys, defaults in (
-            (model, _NEW_IN_2),
-            (model.get("language"), {"encoder": "sentence_vector"}),
-            (model.get("vision"), {"encoder": "torchvision"}),
-        ):
-            if keys:
-                keys.update({**defaults, **keys})
-    return state
+    if config.get("model") != "concat_vl":
+        return
+    for old, new in _RENAMED_IN_2.items():
+        for key in [key for key in state["model"] if key.startswith(old)]:
+            state["model"][key.replace(old, new, 1)] = state["model"].pop(key)
+    model = config["model_config"]["concat_vl"]
+    for keys, defaults in (
+        (model, _NEW_IN_2),
+        (model.get("language"), {"encoder": "sentence_vector"}),
+        (model.get("vision"), {"encoder": "torchvision"}),
+    ):
+        if keys:
+            keys.update({**defaults, **keys})
 
 
 _RENAMED_IN_2 = {
@@ -197,7 +214,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pa
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Where two trees of settings differ, each as "training.seed 42 (now 7)"."""
+    """Where two configs differ, each as "training.seed 42 (now 7)"."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = [*old, *(name for name in new if name not in old)]
         pairs = [(f"{key}.{k}" if key else str(k), old.get(k), new.get(k)) for k in keys]

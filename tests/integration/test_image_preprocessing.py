@@ -106,6 +106,7 @@ def test_a_checkpoint_of_0_1_0_keeps_imagenets_whatever_its_weights_want(
     state = checkpoints.load_checkpoint(path)
     del state["format_version"], state["image_preprocessing"]
     state["early_stop"]["waited"] = state["early_stop"].pop("num_bad_epochs")
+    state |= state.pop("position") | {"random": state["random"]["ranks"]}
     checkpoints.save_checkpoint(state, path)
     encoder = MemeClassifier.load(tmp_path).members[0].network.vision_module
     assert encoder.preprocessing == IMAGENET

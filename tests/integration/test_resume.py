@@ -48,7 +48,7 @@ def test_a_crash_between_updates_changes_nothing(reference, mmf, tmp_path, monke
     update = ConcatTrainer._update
 
     def crash(self, *batches):
-        if self.num_updates == crash_at:
+        if self.position.num_updates == crash_at:
             raise RuntimeError("power cut")
         update(self, *batches)
 
