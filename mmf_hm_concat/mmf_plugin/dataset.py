@@ -161,11 +161,11 @@ class HMCompetitionDataset(BaseDataset):
         texts = self.memes.text.tolist()
         processor, preparation = _inner(self.text_processor), text_preparation()
         if preparation is not None:
-            registry.register("text_model_checksum", preparation.checksum)
+            shared().text_model_checksum = preparation.checksum
             self.vectors = preparation.prepare(texts)
             if preparation.are_vectors and self.dataset_type == "train":
                 vectors = preparation.prepare(self.all_texts).numpy()
-                registry.register("text_statistics", mean_and_std(vectors))
+                shared().text_statistics = mean_and_std(vectors)
         elif isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
                 processor.fit(self.all_texts, Path(self.config.cache_dir))

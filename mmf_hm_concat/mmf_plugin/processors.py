@@ -79,17 +79,13 @@ def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
 def text_preparation() -> TextPreparation | None:
     """How texts become what this run's model reads; None: by the data set's text processor.
 
-    As the model's class says in ``text_preparation(config)``; those of MMF do not. Found out once a
-    run.
+    As the model's class says in ``text_preparation(config)``; those of MMF do not.
     """
-    config = registry.get("config")
-    run, known = registry.get("text_preparation", no_warning=True) or (None, None)
-    if run is not config:  # the registry outlives a run
-        model = registry.get_model_class(config.model)
-        if hasattr(model, "text_preparation"):
-            known = model.text_preparation(_own_config(config))
-        registry.register("text_preparation", (config, known))
-    return known
+    run = shared()
+    model = registry.get_model_class(run.config.model)
+    if run.text_preparation is None and hasattr(model, "text_preparation"):
+        run.text_preparation = model.text_preparation(_own_config(run.config))
+    return run.text_preparation
 
 
 def _own_config(config: DictConfig) -> DictConfig:
