@@ -202,7 +202,10 @@ OF_MODEL: dict[str, Key] = {
     ),
     "standardize_text": Key(bool, "Scale sentence vectors by the training texts' mean and std."),
     "projection_dropout": Key(number(0, below=1), "Dropout of each branch's output."),
-    "fusion": Key(text("a fusion"), "How the branches are joined: concat, concat_normalized, product or cross."),
+    "fusion": Key(
+        text("a fusion"),
+        "How the branches are joined: concat, concat_normalized, product or cross.",
+    ),
     "fusion_dropout": Key(number(0, below=1), "Dropout of the joined features."),
     "head_layers": Key(whole(0, 64, "layers"), "Hidden layers before the logits."),
     "fusion_features": Key(WIDTH, "Width of each."),

@@ -26,8 +26,8 @@ class Shared:
         memes: table of each split that the run reads (columns: data/table.py); set by the builder.
         class_weights: by data set, the weight of each class for the loss; set by the data set.
         text_statistics: mean and deviation of the training texts' vectors, float32 (dim,) each; set
-            by the text processor for the model.
-        text_model_checksum: SHA-256 of the text model; set by the text processor or the data set for
+            by the text processor or data set for the model.
+        text_model_checksum: SHA-256 of the text model; set by the text processor or data set for
             the checkpoint.
         image_preprocessing: see `processors.image_preprocessing`, which sets and reads it; None
             until then.

@@ -36,7 +36,9 @@ def test_a_fusion_trains_and_predicts_the_same_everywhere(mmf, sample, tmp_path,
 
 
 def test_a_fusion_that_does_not_fit_is_refused_by_key(mmf, tmp_path):
-    with pytest.raises(InputError, match=r"fusion = 'sum' .*Known: concat, concat_normalized, cross, product"):
+    with pytest.raises(
+        InputError, match=r"fusion = 'sum' .*Known: concat, concat_normalized, cross, product"
+    ):
         mmf(tmp_path, f"{MODEL}.fusion=sum")
     with pytest.raises(InputError, match=r"cross makes 1024 x 1024 = .*vision\.out_features"):
         wide = [f"{MODEL}.{branch}.out_features=1024" for branch in ("language", "vision")]

@@ -140,7 +140,10 @@ def test_hate_clippers_head_is_a_config():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"fusion": "sum"}, r"fusion: 'sum' is not one of concat, concat_normalized, product, cross"),
+        (
+            {"fusion": "sum"},
+            r"fusion: 'sum' is not one of concat, concat_normalized, product, cross",
+        ),
         ({"language__encoder": "bert"}, r"language\.encoder: 'bert' is not one of sentence_vector"),
         ({"vision__encoder": "tim"}, r"vision\.encoder: 'tim' is not one of torchvision, timm"),
         ({"head_layers": -1}, r"head_layers = -1: give a whole number from 0"),
