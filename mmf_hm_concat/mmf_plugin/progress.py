@@ -1,4 +1,4 @@
-"""How a training says how it goes: one line an epoch, the last words, and TensorBoard."""
+"""How a training says how it goes: a line an epoch, metrics.jsonl, TensorBoard, the last words."""
 
 import math
 import time
@@ -11,8 +11,10 @@ from mmf.utils.logger import TensorboardLogger
 from omegaconf import DictConfig
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.training.metrics_log import METRICS, MetricsLog
 
 
 class Progress:
@@ -20,15 +22,17 @@ class Progress:
 
     Args:
         log: takes a line; of several ranks, the first one's log is the one that is seen.
+        epochs: how many the run has finished: those before a resume.
 
     Raises:
-        InputError: `training.tensorboard` without the package.
+        InputError: `training.tensorboard` without the package; metrics.jsonl cannot be written.
     """
 
-    def __init__(self, config: DictConfig, save_dir: Path, log: Callable[[str], None]):
+    def __init__(self, config: DictConfig, save_dir: Path, log: Callable[[str], None], epochs: int):
         self.save_dir, self.log = save_dir, log
         self.max_epochs = config.training.max_epochs or math.inf
         self.started, self.memes_seen = time.monotonic(), 0
+        self.metrics_log = on_first_rank(lambda: MetricsLog(save_dir / METRICS, epochs))
         self.tensorboard = None
         if config.training.tensorboard and is_master():
             try:
@@ -52,7 +56,7 @@ class Progress:
         speed: float,
         is_best: bool,
     ) -> None:
-        """Log an epoch.
+        """Log an epoch, before its checkpoint is begun: a resume may then repeat it, not lose it.
 
         Args:
             memes: trained on in it, repeated ones included.
@@ -67,9 +71,23 @@ class Progress:
             if name != "total_loss"
         )
         self.memes_seen += memes
+        seconds = time.monotonic() - self.started
+        if is_master():
+            self.metrics_log.append(
+                {
+                    "epoch": epoch,
+                    "update": num_updates,
+                    "train_loss": loss,
+                    "val": dict(figures),
+                    "lr": lr,
+                    "samples_per_second": speed,
+                    "seconds": seconds,
+                    "best": is_best,
+                }
+            )
         left = ""
         if self.max_epochs < math.inf:
-            per_epoch = (time.monotonic() - self.started) / max(self.memes_seen, 1) * memes
+            per_epoch = seconds / max(self.memes_seen, 1) * memes
             left = f", at most {per_epoch * max(self.max_epochs - epoch, 0):.0f} s left"
         self.log(
             f"epoch {epoch}/{total}: train loss {loss:.4f}; validation {shown}; "

@@ -158,7 +158,6 @@ class ConcatTrainer(BaseTrainer):
         if "train" not in self.run_type:
             self._load_for_prediction()
             return
-        self.progress = Progress(self.config, self.save_dir, self.log)
         optimization = {
             "optimizer": self.optimizer,
             "scaler": self.scaler,
@@ -180,6 +179,8 @@ class ConcatTrainer(BaseTrainer):
         if not self.checkpointer.start(self.start):
             self.early_stop.forget_best()  # or nothing might ever be better and saved as best
         on_first_rank(lambda: save_config(self.config, self.save_dir))
+        finished = self.position.epoch - (self.position.done_batches > 0)
+        self.progress = Progress(self.config, self.save_dir, self.log, finished)
 
     def parallelize_model(self) -> None:
         training, several = self.config.training, get_world_size() > 1
@@ -303,8 +304,6 @@ class ConcatTrainer(BaseTrainer):
             self.lr_scheduler.step(figures["total_loss"])
         position = self.position
         is_best = self.early_stop.update(figures, position.epoch, position.num_updates)
-        self.checkpointer.save(*[checkpoints.BEST] * is_best, checkpoints.CURRENT)
-        self.checkpointer.keep_last(position.epoch)
         loss = float(position.loss_of_all_ranks()) / max(position.epoch_memes, 1)
         self.progress.end_epoch(
             position.epoch,
@@ -316,6 +315,8 @@ class ConcatTrainer(BaseTrainer):
             speed=speed,
             is_best=is_best,
         )
+        self.checkpointer.save(*[checkpoints.BEST] * is_best, checkpoints.CURRENT)
+        self.checkpointer.keep_last(position.epoch)
 
     # ---- after training, and without it ----
 
