@@ -134,10 +134,10 @@ WRONG = [
 
 @pytest.mark.parametrize("option", WRONG)
 def test_a_wrong_value_is_one_message_at_once(build, option):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError) as error:
         build(option)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     message, (key, _, value) = str(error.value), option.partition("=")
     key = {"dataset": "datasets"}.get(key, key)
     assert "problems" in message or "\n" not in message
