@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what each epoch of a run came to, as one JSON object a line."""
+"""The files that say how a run went: `metrics.jsonl`, a line an epoch, and `results.json`."""
 
 import json
 import math
@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.training.metric_sinks import MetricSink, Record
 from mmf_hm_concat.utils.files import atomic_write
 
-METRICS = "metrics.jsonl"
+# In `env.save_dir`.
+METRICS, RESULTS = "metrics.jsonl", "results.json"
 
 
-class MetricsLog:
-    """Appends to the file, and is right after a resume.
+class MetricsLog(MetricSink):
+    """Appends each epoch's record to `metrics.jsonl` as a JSON object, and is right after a resume.
+
+    NaN and infinity, which JSON lacks, become null.
 
     Args:
         path: of the file.
@@ -21,7 +25,7 @@ class MetricsLog:
             a line that a kill cut short are removed.
 
     Raises:
-        InputError: the file cannot be written; by `append`, too.
+        InputError: the file cannot be written; by `epoch`, too.
     """
 
     def __init__(self, path: Path, epochs: int = 0):
@@ -31,21 +35,14 @@ class MetricsLog:
             with atomic_write(path) as temporary:
                 temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
         except OSError as error:
-            raise self._cannot_write(error) from None
+            raise _cannot_write(path, error) from None
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add one epoch's record, which holds "epoch" (int); NaN and infinity become null."""
+    def epoch(self, record: Record) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
         except OSError as error:
-            raise self._cannot_write(error) from None
-
-    def _cannot_write(self, error: OSError) -> InputError:
-        return InputError(
-            f"{self.path}: cannot be written ({error}). Free some space and go on with "
-            "checkpoint.resume=true."
-        )
+            raise _cannot_write(self.path, error) from None
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -60,6 +57,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict) and isinstance(record.get("epoch"), int):
             records.append(record)
     return records
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write `results.json`: what a finished run came to. InputError where that fails."""
+    try:
+        with atomic_write(path) as temporary:
+            text = json.dumps(_plain(results), allow_nan=False, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error}). Free some space and go on with "
+        "checkpoint.resume=true."
+    )
 
 
 def _line(record: Mapping[str, Any]) -> str:

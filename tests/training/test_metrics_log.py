@@ -17,10 +17,10 @@ def test_a_resumed_run_writes_each_epoch_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = MetricsLog(path)
     for epoch in (1, 2, 3):
-        log.append({"epoch": epoch, "val": {"loss": 0.5 / epoch}})
+        log.epoch({"epoch": epoch, "val": {"loss": 0.5 / epoch}})
     resumed = MetricsLog(path, epochs=1)
     assert epochs(path) == [1]
-    resumed.append({"epoch": 2})
+    resumed.epoch({"epoch": 2})
     assert epochs(path) == [1, 2] and read_metrics(path)[0]["val"] == {"loss": 0.5}
     MetricsLog(path)
     assert path.read_bytes() == b""
@@ -28,17 +28,17 @@ def test_a_resumed_run_writes_each_epoch_once(tmp_path):
 
 def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    MetricsLog(path).append({"epoch": 1})
+    MetricsLog(path).epoch({"epoch": 1})
     with path.open("a") as file:
         file.write('{"epoch": 2, "val": {"lo')
     assert epochs(path) == [1]
-    MetricsLog(path, epochs=2).append({"epoch": 2})
+    MetricsLog(path, epochs=2).epoch({"epoch": 2})
     assert epochs(path) == [1, 2]
 
 
 def test_undefined_metrics_are_null(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    MetricsLog(path).append({"epoch": 1, "val": {"roc_auc": math.nan, "loss": math.inf}})
+    MetricsLog(path).epoch({"epoch": 1, "val": {"roc_auc": math.nan, "loss": math.inf}})
     assert json.loads(path.read_text())["val"] == {"roc_auc": None, "loss": None}
 
 
