@@ -54,7 +54,9 @@ OF_TRAINING: dict[str, Key] = {
     ),
     "max_updates": Key(whole(unit="updates") | None, "Training ends after so many; null: never."),
     "max_epochs": Key(whole(unit="epochs") | None, "Training ends after so many; null: never."),
-    "log_interval": Key(whole(unit="updates"), "MMF's own trainers log this often."),
+    "log_interval": Key(
+        whole(unit="updates"), "TensorBoard and Weights & Biases get the loss this often."
+    ),
     "logger_level": Key(
         Literal["debug", "info", "warning", "error", "critical"], "The least that is logged."
     ),
@@ -113,6 +115,7 @@ OF_TRAINING: dict[str, Key] = {
     ),
     "compile": Key(bool, "Compile the network: slower start, faster steps on a GPU."),
     "detect_anomaly": Key(bool, "Search for the operation that gives NaN (several times slower)."),
+    "wandb": Key(bool, "Log losses and metrics to Weights & Biases (pip install wandb)."),
     "sync_batch_norm": Key(bool, "Batch norms see the whole batch on several GPUs."),
 }
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.training.metrics_log import METRICS, RESULTS
 from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.text import first_and_more
 
@@ -231,8 +232,10 @@ def folder_of_run(path: Path) -> Path:
     return path.parent.parent if path.parent.name in (EPOCHS, PREVIOUS) else path.parent
 
 
-def set_aside(folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS)) -> list[str]:
-    """Move an earlier run's checkpoints into ``folder``/previous, in place of those there.
+def set_aside(
+    folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS, METRICS, RESULTS)
+) -> list[str]:
+    """Move an earlier run's files into ``folder``/previous, in place of those there.
 
     Returns:
         The names of what was moved.
