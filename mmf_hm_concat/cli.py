@@ -27,8 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
-        *(_add_sample, _add_config, _add_check_data, _add_repeat, _add_check, _add_show),
-        *(_add_predict, _add_evaluate, _add_ensemble, _add_export),
+        *(_add_sample, _add_config, _add_check_data, _add_explore, _add_repeat, _add_runs),
+        *(_add_evaluate, _add_check, _add_show, _add_predict, _add_ensemble, _add_export),
     ):
         add_command(commands)
     chosen, rest = parser.parse_known_args(arguments)
@@ -110,6 +110,16 @@ def _add_repeat(commands: Commands) -> None:
     add.set_defaults(run=repeat)
 
 
+def _add_explore(commands: Commands) -> None:
+    add = commands.add_parser("explore", help="show what is in a data set: numbers, plots, memes")
+    add.add_argument("data", metavar="DATA_DIR", help="what data_dir would be")
+    add.add_argument(
+        "--out", type=Path, default=Path("explore"), help="folder of the page (./explore)"
+    )
+    _add_unblur(add)
+    add.set_defaults(run=explore)
+
+
 def _add_check(commands: Commands) -> None:
     add = commands.add_parser("check", help="check a submission before it is uploaded")
     add.add_argument("submission", type=Path, metavar="SUBMISSION.csv")
@@ -177,11 +187,25 @@ def _add_ensemble(commands: Commands) -> None:
     add.set_defaults(run=ensemble)
 
 
+def _add_runs(commands: Commands) -> None:
+    add = commands.add_parser("runs", help="list runs: when, what, how good, how they differ")
+    add.add_argument(
+        "folder", type=Path, nargs="?", default=Path("save"), metavar="DIR",
+        help="a folder that holds runs, at any depth (./save)",
+    )  # fmt: skip
+    add.add_argument("--json", action="store_true", help="for programs")
+    add.set_defaults(run=runs)
+
+
 def _add_export(commands: Commands) -> None:
     add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
     add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
     add.add_argument("out", type=Path, metavar="OUT.onnx")
     add.set_defaults(run=export)
+
+
+def _add_unblur(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--unblur", action="store_true", help="show hateful material from the start")
 
 
 def _add_data_options(add: argparse.ArgumentParser) -> None:
@@ -228,6 +252,16 @@ def export(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def runs(chosen: argparse.Namespace) -> int:
+    import json
+
+    from mmf_hm_concat.reports.runs import describe_runs, table
+
+    found = describe_runs(chosen.folder)
+    print(json.dumps(found, indent=2) if chosen.json else printable(table(found, chosen.folder)))
+    return 0
+
+
 def check_data(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.reports.data_check import check_data as check
 
@@ -247,6 +281,19 @@ def repeat(chosen: argparse.Namespace) -> int:
     if chosen.optuna is None:
         return repeat_training(*given, *series, _cache_dir())
     return search(*given, chosen.optuna, *series, _cache_dir())
+
+
+def explore(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.reports.explore import explore as explore_data
+
+    def log(lines: str) -> None:
+        print(printable(lines))
+
+    page = explore_data(
+        chosen.data, chosen.out, cache_dir=_cache_dir(), unblur=chosen.unblur, log=log
+    )
+    log(f"The page is {page}; its plots lie beside it.")
+    return 0
 
 
 def check(chosen: argparse.Namespace) -> int:

@@ -87,7 +87,7 @@ def predict_memes(member: Member, memes: pd.DataFrame, cache_dir: Path) -> np.nd
     if memes.empty:
         return np.empty(0)
     return member.probabilities_of(
-        len(memes), member.text_vectors(memes["text"].tolist()), images_of(member, memes, cache_dir)
+        len(memes), member.prepared(memes["text"].tolist()), images_of(member, memes, cache_dir)
     )
 
 
