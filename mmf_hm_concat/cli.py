@@ -316,7 +316,7 @@ def check(chosen: argparse.Namespace) -> int:
         )
         print(
             f"Against the truth: AUROC {auroc} (0.5 is chance, 1 is perfect), accuracy "
-            f"{result['accuracy']:.4f}."
+            f"{result['accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f}."
         )
     return 0
 

@@ -120,7 +120,7 @@ OF_TRAINING: dict[str, Key] = {
 }
 
 OF_EVALUATION: dict[str, Key] = {
-    "metrics": Key(list[NAME | BUILT] | text("one name"), "MMF's metrics, by name."),
+    "metrics": Key(list[NAME | BUILT] | text("one name"), "Metrics of MMF's registry, by name."),
     "predict": Key(bool, "Predict the test split; mmf_predict sets it."),
     "predict_file_format": Key(Literal["csv", "json"], "Of MMF's report file."),
     "predict_file": Key(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from mmf_hm_concat.data.annotations import read_json_lines
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.inference.submission import ID, SHOWN, read_rows, values_of
+from mmf_hm_concat.training.metrics import accuracy_at, auroc, macro_f1_at, value_of
 from mmf_hm_concat.utils.files import open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
@@ -66,7 +68,9 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def score(path: str | Path, truth: pd.DataFrame) -> dict[str, float | None]:
-    """AUROC (None when its memes have one class only) and accuracy of a submission.
+    """AUROC (None when its memes have one class only), accuracy and macro-F1 of a submission.
+
+    Accuracy and macro-F1 are those of its column `label`, whatever the threshold was.
 
     Args:
         truth: columns ``number`` and ``label``, as `read_truth` gives them; more memes than the
@@ -75,8 +79,6 @@ def score(path: str | Path, truth: pd.DataFrame) -> dict[str, float | None]:
     Raises:
         InputError: the file is no submission, or the truth lacks some of its memes.
     """
-    from sklearn.metrics import roc_auc_score  # takes seconds to import
-
     rows, problems = read_rows(Path(path))
     ids, probabilities = values_of(rows)
     labels = dict(zip(truth["number"].tolist(), truth["label"].tolist(), strict=True))
@@ -87,9 +89,11 @@ def score(path: str | Path, truth: pd.DataFrame) -> dict[str, float | None]:
         problems.append("It has no rows, or a proba that is not a number from 0 to 1.")
     if problems:
         raise InputError(f"{path}: cannot be scored. {problems[0]}")
-    true = [labels[number] for number in ids]
-    given = [int(row[2] == "1") for row in rows]
+    true = np.array([labels[number] for number in ids])
+    given = np.array([row[2] == "1" for row in rows], float)
+    area = value_of(auroc, true, np.array(probabilities, float))
     return {
-        "auroc": float(roc_auc_score(true, probabilities)) if len({*true}) == 2 else None,
-        "accuracy": float(np.mean(np.equal(true, given))),
+        "auroc": None if math.isnan(area) else area,
+        "accuracy": value_of(accuracy_at(0.5), true, given),
+        "macro_f1": value_of(macro_f1_at(0.5), true, given),
     }

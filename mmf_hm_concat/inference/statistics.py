@@ -1,15 +1,14 @@
 """How good probabilities are, how sure that is, and whether two models can be told apart.
 
-All metrics are computed for many resamples at once: a resample is a row of counts, how often each
-meme was drawn. With counts of one they are the metrics themselves, as scikit-learn gives them.
-
 Shapes: N memes, R resamples.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from mmf_hm_concat.training.metrics import Metric, value_of
 
 # Of the percentile interval: Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
 # chapter 13, which asks for 1,000 resamples or more.
@@ -19,9 +18,6 @@ LEVEL = 0.95
 FEWEST = 5
 # Numbers held at once; bounds the memory.
 _BLOCK = 4_000_000
-
-# From labels (N,) and probabilities (N,) to a function of counts (R, N) that gives (R,).
-Metric = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -50,53 +46,6 @@ class Difference:
     def is_clear(self) -> bool:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
-
-
-def auroc(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Area under the ROC curve: the share of (hateful, benign) pairs in the right order.
-
-    Pairs of equal probability count half (Mann and Whitney's U).
-    """
-    order = np.argsort(probabilities, kind="stable")
-    is_hateful = labels[order] == 1
-    starts = np.flatnonzero(np.diff(probabilities[order], prepend=-np.inf))
-
-    def of(counts: np.ndarray) -> np.ndarray:
-        counts = counts[:, order]
-        hateful = np.add.reduceat(counts * is_hateful, starts, axis=1).astype(np.float64)
-        benign = np.add.reduceat(counts * ~is_hateful, starts, axis=1).astype(np.float64)
-        below = np.cumsum(benign, axis=1) - benign / 2
-        pairs = hateful.sum(axis=1) * benign.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            return (hateful * below).sum(axis=1) / pairs
-
-    return of
-
-
-def accuracy_at(threshold: float) -> Metric:
-    """Share of memes on the right side of ``threshold``, from which on a meme is hateful."""
-
-    def metric(labels: np.ndarray, probabilities: np.ndarray) -> Callable:
-        is_right = (probabilities >= threshold) == (labels == 1)
-        return lambda counts: counts @ is_right / counts.sum(axis=1)
-
-    return metric
-
-
-def macro_f1_at(threshold: float) -> Metric:
-    """Mean of the F1 of both classes; a class that is neither there nor predicted has 0."""
-
-    def metric(labels: np.ndarray, probabilities: np.ndarray) -> Callable:
-        given, true = probabilities >= threshold, labels == 1
-
-        def of(counts: np.ndarray) -> np.ndarray:
-            wrong = counts @ (given != true)
-            hits = [counts @ (given & true), counts @ (~given & ~true)]
-            return np.mean([2 * hit / np.maximum(2 * hit + wrong, 1) for hit in hits], axis=0)
-
-        return of
-
-    return metric
 
 
 def resamples(labels: np.ndarray, seed: int = 0, times: int = RESAMPLES) -> Iterator[np.ndarray]:
@@ -131,10 +80,10 @@ def estimate(
         labels: int (N,), 0 or 1.
         probabilities: float (N,), P(hateful).
     """
-    of = metric(labels, probabilities)
-    value = float(of(np.ones((1, len(labels)), np.int64))[0])
+    value = value_of(metric, labels, probabilities)
     if not _is_enough(labels) or np.isnan(value):
         return Estimate(value)
+    of = metric(labels, probabilities)
     return Estimate(value, *_interval([of(counts) for counts in resamples(labels, seed)]))
 
 

@@ -1,23 +1,19 @@
 """A whole split through the model: metrics for validation, probabilities for the submission."""
 
 import functools
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmf.common.registry import registry
 from mmf.common.report import Report
 from mmf.common.sample import SampleList
 from mmf.datasets.multi_dataset_loader import MultiDatasetLoader
-from mmf.modules.metrics import Metrics
 from mmf.utils.distributed import get_rank, get_world_size
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mmf_hm_concat.config.check import unknown
-from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
+from mmf_hm_concat.mmf_plugin.metrics import Metrics
 from mmf_hm_concat.training.precision import autocast
 
 # Besides what the metrics ask for: what MMF's data sets read in `format_for_prediction`.
@@ -38,17 +34,6 @@ class SplitReport:
     dataset: Any
     report: Report
     metrics: dict[str, float]
-
-
-def build_metrics(names: Any) -> Metrics:
-    """`evaluation.metrics` of the config; raises InputError for one that MMF does not have."""
-    known = registry.mapping["metric_name_mapping"]
-    names = [names] if isinstance(names, str) else names
-    for each in names:
-        name = each if isinstance(each, str) else each.get("type")
-        if name not in known:
-            raise InputError(f"evaluation.metrics: {unknown('metric', str(name), known)}")
-    return Metrics(names)
 
 
 def evaluate(
@@ -128,19 +113,12 @@ def _in_order(fields: dict[str, Tensor], rows: list[int], total: int) -> dict[st
 def _metrics(model: Any, report: SampleList, metrics: Metrics, log: Any) -> dict[str, float]:
     losses = model.losses(report, {"scores": report.scores})
     found = {f"{report.dataset_name}/loss": float(sum(loss.mean() for loss in losses.values()))}
-    output = {"scores": report.scores}
     if len(report.targets.unique()) < 2:
         log(
             f"{report.dataset_type} split of {report.dataset_name}: all memes have the same label, "
             "so AUROC is not defined there.",
             "warning",
         )
-    for name, metric in metrics.metrics.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Only one class is present")  # said above
-                value = float(metric.calculate(report, output))
-        except ValueError:  # scikit-learn's way to say that one class is missing
-            value = float("nan")
-        found[f"{report.dataset_name}/{name}"] = value
-    return found
+    return found | {
+        f"{report.dataset_name}/{name}": value for name, value in metrics(report).items()
+    }

@@ -15,6 +15,9 @@ from mmf_hm_concat.inference.submission import check_config, write_submission
 from mmf_hm_concat.mmf_plugin.dataset import HMCompetitionDataset
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport
 
+# What is always told of a labelled split: the metric's name in MMF -> in `score`.
+SCORED = {"accuracy": "accuracy", "roc_auc": "auroc", "macro_f1": "macro_f1"}
+
 
 def predict(
     reports: Sequence[SplitReport],
@@ -55,8 +58,8 @@ def _write_submission(
     log(str(summary))
     if each.metrics:
         scores, name = score(path, memes), each.dataset.dataset_name
-        # MMF's accuracy knows no threshold, and evaluation.metrics may not ask for these two.
-        for metric, key in (("accuracy", "accuracy"), ("roc_auc", "auroc")):
+        # Accuracy and macro-F1 are those of the labels as written, at evaluation.threshold.
+        for metric, key in SCORED.items():
             value = scores[key]
             each.metrics[f"{name}/{metric}"] = math.nan if value is None else value
 

@@ -31,8 +31,9 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.checkpointer import Checkpointer, load_for_prediction
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
 from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_first_rank
-from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, evaluate
+from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, evaluate
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
+from mmf_hm_concat.mmf_plugin.metrics import Metrics
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
 from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
@@ -162,7 +163,7 @@ class ConcatTrainer(BaseTrainer):
         load_for_prediction(self.model, self.start, self.config, self.log)
 
     def load_metrics(self) -> None:
-        self.metrics = build_metrics(self.config.evaluation.get("metrics", []))
+        self.metrics = Metrics(self.config.evaluation.get("metrics", []))
 
     def load_extras(self) -> None:
         training = self.config.training

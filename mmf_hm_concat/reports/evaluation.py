@@ -20,13 +20,10 @@ from mmf_hm_concat.inference.statistics import (
     FEWEST,
     RESAMPLES,
     Estimate,
-    Metric,
-    accuracy_at,
-    auroc,
     difference,
     estimate,
-    macro_f1_at,
 )
+from mmf_hm_concat.training.metrics import Metric, accuracy_at, auroc, macro_f1_at
 from mmf_hm_concat.utils.text import counted
 
 # What `--protocol papers` selects on, and all that it reports, as most papers on this data do.

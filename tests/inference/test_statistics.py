@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as sklearn_metrics
 
 from mmf_hm_concat.inference import statistics
 from mmf_hm_concat.inference.statistics import (
-    accuracy_at,
-    auroc,
     best_threshold,
     difference,
     estimate,
-    macro_f1_at,
     resamples,
 )
+from mmf_hm_concat.training.metrics import accuracy_at, auroc, macro_f1_at
 
 # Few distinct probabilities, so that many are level.
 memes = st.lists(
@@ -31,24 +28,6 @@ def draw(random, count, gap):
     """Labels and probabilities of a model whose AUROC is that of two normals ``gap`` apart."""
     labels = np.arange(count) % 2
     return labels, 1 / (1 + np.exp(-random.normal(labels * gap)))
-
-
-@settings(deadline=None)
-@given(memes)
-def test_the_metrics_are_those_of_scikit_learn(drawn):
-    labels, probabilities = drawn
-    given_labels = probabilities >= 0.5
-    whole = np.ones((1, len(labels)), np.int64)
-    found = [metric(labels, probabilities)(whole)[0] for metric in (accuracy_at(0.5), auroc)]
-    assert found[0] == pytest.approx(sklearn_metrics.accuracy_score(labels, given_labels))
-    if 0 < labels.sum() < len(labels):
-        assert found[1] == pytest.approx(sklearn_metrics.roc_auc_score(labels, probabilities))
-    else:
-        assert math.isnan(found[1])
-    f1 = sklearn_metrics.f1_score(
-        labels, given_labels, labels=[0, 1], average="macro", zero_division=0
-    )
-    assert macro_f1_at(0.5)(labels, probabilities)(whole)[0] == pytest.approx(f1)
 
 
 @settings(deadline=None, max_examples=30)

@@ -197,13 +197,19 @@ def truth_of(labels):
 def test_score_joins_by_id(path):
     path.write_bytes(GOOD)
     truth = truth_of([0, 1, 1, 1]).iloc[::-1]
-    assert score(path, truth) == {"auroc": 1.0, "accuracy": 0.75}
-    assert score(path, truth_of([1, 0, 0, 0])) == {"auroc": 0.0, "accuracy": 0.25}
+    found = {"auroc": 1.0, "accuracy": 0.75, "macro_f1": pytest.approx((4 / 5 + 2 / 3) / 2)}
+    assert score(path, truth) == found
+    found = {"auroc": 0.0, "accuracy": 0.25, "macro_f1": pytest.approx((2 / 5 + 0) / 2)}
+    assert score(path, truth_of([1, 0, 0, 0])) == found
 
 
 def test_a_truth_of_one_class_has_no_auroc(path):
     path.write_bytes(GOOD)
-    assert score(path, truth_of([1, 1, 1, 1])) == {"auroc": None, "accuracy": 0.5}
+    assert score(path, truth_of([1, 1, 1, 1])) == {
+        "auroc": None,
+        "accuracy": 0.5,
+        "macro_f1": pytest.approx(1 / 3),
+    }
 
 
 def test_a_truth_that_lacks_memes(path):

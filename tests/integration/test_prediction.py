@@ -67,12 +67,13 @@ def test_a_file_anywhere_with_ids_of_both_kinds(predict, trained, sample, tmp_pa
 def test_threshold_and_form_of_the_ids(predict, sample, tmp_path):
     middle = pd.read_csv(predict("dev")[0]).proba.median()  # which CPU trained decides where it is
     options = [f"evaluation.threshold={middle}", "evaluation.id_format=padded"]
-    path, log = predict("dev", *options, "evaluation.metrics=['macro_f1']")
+    path, log = predict("dev", *options, "evaluation.metrics=[{type: f1, params: {average: micro}}]")
     memes = lines_of(sample / "dev.jsonl")
     table = pd.read_csv(path, dtype={"id": str})
     assert table.id.tolist() == [f"{int(meme['id']):05}" for meme in memes]
     assert (table.label == (table.proba >= middle)).all() and 0 < table.label.mean() < 1
     assert f"accuracy {(table.label == [meme['label'] for meme in memes]).mean():.4f}" in log
+    assert "hm_competition/f1 0." in log and "hm_competition/macro_f1 0." in log
     reports = sorted(tmp_path.rglob("reports/*.csv"), key=lambda path: path.stat().st_mtime_ns)
     report = pd.read_csv(reports[-1])
     assert report.label.tolist() == table.label.tolist()
