@@ -18,7 +18,7 @@ from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.models.build import NoMemory, build_network
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
@@ -146,9 +146,16 @@ def load_member(path: Path) -> Member:
             f"{config.get('model')} on {config.get('datasets')}."
         )
     settings = config["model_config"]["concat_vl"]
-    network = build_network(_without_pretrained_weights(settings))
+    with NoMemory():  # until the weights are known to be those that the config describes
+        network = build_network(_without_pretrained_weights(settings))
     weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
     checkpoints.load_weights(network, weights, path)
+    for key, weight in network.named_parameters():
+        if not weight.isfinite().all():
+            raise InputError(
+                f"{path}: {key} holds NaN or infinite weights, so it can predict nothing. Train "
+                "again, with a lower optimizer.params.lr or training.precision=fp32."
+            )
     text_model, image_size = None, 0
     if settings["language"]:
         _params(data["processors"], "text_processor", "fasttext_sentence_vector", path)

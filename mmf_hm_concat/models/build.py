@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mmf_hm_concat.encoders.base import ProjectedEncoder
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
@@ -67,6 +69,20 @@ def build_network(
         num_classes=config["num_classes"],
     )
     return FusionNetwork(language_module, vision_module, fusion, head, config["projection_dropout"])
+
+
+class NoMemory(TorchFunctionMode):
+    """A context in which layers are made without memory: for shapes that are yet to be checked.
+
+    Not `torch.device("meta")`: some networks of torchvision compute their widths with tensors, and
+    only weights are made by `torch.empty`.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **(kwargs | {"device": "meta"} if func is torch.empty else kwargs))
 
 
 def image_preprocessing(config: Mapping[str, Any]) -> ImagePreprocessing:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.training.checkpoint_checks import NotACheckpoint, check_file, check_state
+from mmf_hm_concat.utils.files import atomic_write, open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
 # Of the checkpoints that this release writes. 1 (release 0.1.0) had no version in it.
@@ -116,24 +117,37 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, without running any code that it may contain.
 
     Raises:
-        InputError: no such file, a torn one, a pickle with more than tensors and plain values, or
-            one without model weights.
+        InputError: no such file, a torn one, one with a flipped bit, a pickle with more than plain
+            tensors and values, or one without model weights.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive or pickle can fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with open_regular(path) as file:
+            check_file(file)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        check_state(state)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except NotACheckpoint as problem:
+        raise _unsafe(path, str(problem)) from None
+    except Exception:  # what torch says goes on to tell how to load it unsafely
+        raise _unsafe(path, "its tensors and values do not fit together") from None
+    try:
+        return _upgraded(state)
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: not a checkpoint that can be loaded safely; it is torn, or holds more than "
-            f"tensors and plain values ({reason})."
+            f"{path}: not a checkpoint of ours, or a damaged one (of its state, {error} is missing "
+            "or of another kind)."
         ) from None
-    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise InputError(
-            f"{path}: a checkpoint has the weights under the key 'model'; this has not."
-        )
-    return _upgraded(state)
+
+
+def _unsafe(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path}: not a checkpoint that can be loaded safely: {why}. Take a whole copy of it, or "
+        "another checkpoint of the run."
+    )
 
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +190,11 @@ _NEW_IN_2 = {
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Fill ``model`` from a state dict, all of it and nothing else.
 
+    Args:
+        model: one without memory (on torch's device "meta") takes the tensors themselves.
+
     Raises:
-        InputError: lists the missing, unexpected and differently shaped keys.
+        InputError: lists the keys that are missing, unexpected, or of another shape or dtype.
     """
     own = model.state_dict()
     problems = [f"missing {key}" for key in own if key not in state]
@@ -187,13 +204,18 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pa
         for key in own
         if key in state and own[key].shape != state[key].shape
     ]
+    problems += [
+        f"{key} is {state[key].dtype}, the model's {own[key].dtype}"
+        for key in own
+        if key in state and own[key].dtype != state[key].dtype
+    ]
     if problems:
         raise InputError(
             f"{source}: these are the weights of another model.\n  "
             + "\n  ".join(first_and_more(problems, 10))
             + "\nUse the model_config of the run that made it (config.yaml beside it)."
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=any(value.is_meta for value in own.values()))
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
