@@ -6,13 +6,16 @@
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from PIL import Image
 
+from mmf_hm_concat.config.check import shown
 from mmf_hm_concat.config.of_checkpoint import checked_config
 from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
@@ -111,6 +114,11 @@ class Member:
             ):
                 logits = self.network(text_BL, image_B3HW).float().cpu()
             found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
+        if not all(map(math.isfinite, found)):
+            raise InputError(
+                "The network gives NaN instead of a probability: its weights are too large for "
+                f"{self.precision}."
+            )
         return found
 
     def _pixels(self, images: Sequence[ImageSource], size: int) -> torch.Tensor | None:
@@ -146,16 +154,7 @@ def load_member(path: Path) -> Member:
             f"{config.get('model')} on {config.get('datasets')}."
         )
     settings = config["model_config"]["concat_vl"]
-    with NoMemory():  # until the weights are known to be those that the config describes
-        network = build_network(_without_pretrained_weights(settings))
-    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
-    checkpoints.load_weights(network, weights, path)
-    for key, weight in network.named_parameters():
-        if not weight.isfinite().all():
-            raise InputError(
-                f"{path}: {key} holds NaN or infinite weights, so it can predict nothing. Train "
-                "again, with a lower optimizer.params.lr or training.precision=fp32."
-            )
+    network = _network(settings, state, path)
     text_model, image_size = None, 0
     if settings["language"]:
         _params(data["processors"], "text_processor", "fasttext_sentence_vector", path)
@@ -164,12 +163,47 @@ def load_member(path: Path) -> Member:
         )
     if settings["vision"]:
         # Its weights were not asked for, so only the checkpoint knows what they want.
-        network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
+        preprocessing = _preprocessing(state.get("image_preprocessing"), path)
+        network.vision_module.preprocessing = preprocessing
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
     return Member(network, text_model, image_size, precision, device)
+
+
+def _network(settings: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:
+    """The network that the checked config describes, with the checkpoint's weights."""
+    vision = settings["vision"] and {**settings["vision"], "weights": "none"}  # need no file
+    try:
+        with NoMemory():  # until the weights are known to be those that the config describes
+            network = build_network({**settings, "vision": vision})
+    except InputError as problem:
+        raise InputError(f"{path}: {problem}") from None
+    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
+    checkpoints.load_weights(network, weights, path)
+    for key, weight in network.named_parameters():
+        if not weight.isfinite().all():
+            raise InputError(
+                f"{path}: {key} holds NaN or infinite weights, so it can predict nothing. Train "
+                "again, with a lower optimizer.params.lr or training.precision=fp32."
+            )
+    return network
+
+
+def _preprocessing(given: Any, path: Path) -> ImagePreprocessing:
+    names = [each.name.lower() for each in Image.Resampling]
+    try:
+        found = msgspec.convert(given, ImagePreprocessing)
+        if found.interpolation in names and all(0 < std < math.inf for std in found.std):
+            if all(map(math.isfinite, found.mean)):
+                return found
+    except msgspec.ValidationError:
+        pass
+    raise InputError(
+        f"{path}: image_preprocessing = {shown(given)}: mean and std are three numbers each, std "
+        f"above 0, and interpolation is one of {', '.join(names)}."
+    )
 
 
 def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
@@ -181,9 +215,3 @@ def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dic
             "only. Predict with mmf_predict."
         )
     return processor["params"]
-
-
-def _without_pretrained_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint replaces them: no need to have or download the file."""
-    vision = settings["vision"] and {**settings["vision"], "weights": "none"}
-    return {**settings, "vision": vision}

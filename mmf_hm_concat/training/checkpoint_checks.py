@@ -4,6 +4,7 @@ A checkpoint comes from anywhere. `torch.load` does not compare the checksums (C
 `torch.save` stores with each record, and knows more kinds of tensors than a network here can use.
 """
 
+import errno
 import io
 import pickletools
 import zipfile
@@ -48,7 +49,8 @@ def check_file(file: BinaryIO) -> None:
             ):
                 raise NotACheckpoint("its records are compressed, or overlap")
             if damaged := archive.testzip():
-                raise NotACheckpoint(f"it is damaged: {damaged} has another checksum than stored")
+                record = damaged.partition("/")[2]
+                raise NotACheckpoint(f"it is damaged, as the checksum of {record} in it says")
             pickles = [each for each in records if each.filename.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise NotACheckpoint("it is no file of torch.save")
@@ -56,8 +58,10 @@ def check_file(file: BinaryIO) -> None:
     except NotACheckpoint:
         raise
     except Exception as error:  # a damaged archive or pickle can fail in any way
+        if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+            raise  # the file may be whole; EINVAL: it names a place before its beginning
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NotACheckpoint(f"it is torn, or no file of torch.save ({reason[:80]})") from None
+        raise NotACheckpoint(f"it is torn, or no file of torch.save, or of one before 1.6 ({reason[:80]})") from None
     if foreign := sorted(named - GLOBALS):
         names = ", ".join(each.replace(" ", ".") for each in foreign[:3])
         raise NotACheckpoint(f"it holds more than plain tensors and values ({names})")

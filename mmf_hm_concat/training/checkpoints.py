@@ -128,11 +128,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
         check_state(state)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except NotACheckpoint as problem:
         raise _unsafe(path, str(problem)) from None
-    except Exception:  # what torch says goes on to tell how to load it unsafely
+    except Exception as error:
+        if isinstance(error, OSError | MemoryError) or "allocate memory" in str(error):
+            reason = getattr(error, "strerror", None) or "not enough memory"
+            raise InputError(f"{path}: cannot be read just now ({reason}).") from None
+        # What torch says goes on to tell how to load it unsafely.
         raise _unsafe(path, "its tensors and values do not fit together") from None
     try:
         return _upgraded(state)
