@@ -26,12 +26,19 @@ setup(
     license="BSD-3-Clause",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["mmf_hm_concat", "mmf_hm_concat.*"]),
-    package_data={"mmf_hm_concat": ["py.typed", "configs/**/*.yaml", "projects/**/*.yaml"]},
+    package_data={
+        "mmf_hm_concat": [
+            *("py.typed", "configs/**/*.yaml", "projects/**/*.yaml"),
+            "reports/templates/*.html",
+        ]
+    },
     # MMF imports a module of this name before anything else: see its first lines.
     py_modules=["demjson"],
     install_requires=requirements("plugin"),
     extras_require={
         "dev": requirements("dev") + requirements("export"),
+        "encoders": requirements("encoders"),
+        "test_encoders": requirements("test_encoders"),
         "export": requirements("export"),
     },
     entry_points={"console_scripts": ["hm_concat = mmf_hm_concat.cli:main"]},

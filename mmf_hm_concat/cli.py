@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
-        *(_add_sample, _add_config, _add_check_data, _add_check, _add_show),
+        *(_add_sample, _add_config, _add_check_data, _add_explore, _add_check, _add_show),
         *(_add_predict, _add_ensemble, _add_export),
     ):
         add_command(commands)
@@ -79,6 +79,16 @@ def _add_check_data(commands: Commands) -> None:
     add = commands.add_parser("check-data", help="check the dataset files, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
     add.set_defaults(run=check_data)
+
+
+def _add_explore(commands: Commands) -> None:
+    add = commands.add_parser("explore", help="show what is in a data set: numbers, plots, memes")
+    add.add_argument("data", metavar="DATA_DIR", help="what data_dir would be")
+    add.add_argument(
+        "--out", type=Path, default=Path("explore"), help="folder of the page (./explore)"
+    )
+    _add_unblur(add)
+    add.set_defaults(run=explore)
 
 
 def _add_check(commands: Commands) -> None:
@@ -137,6 +147,10 @@ def _add_export(commands: Commands) -> None:
     add.set_defaults(run=export)
 
 
+def _add_unblur(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--unblur", action="store_true", help="show hateful material from the start")
+
+
 def _add_data_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
     add.add_argument("--split", help="its test files, as test_seen; default as in training")
@@ -188,6 +202,19 @@ def check_data(chosen: argparse.Namespace) -> int:
         print(printable(lines))
 
     return 0 if check(chosen.data, cache_dir=_cache_dir(), log=log) else 1
+
+
+def explore(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.reports.explore import explore as explore_data
+
+    def log(lines: str) -> None:
+        print(printable(lines))
+
+    page = explore_data(
+        chosen.data, chosen.out, cache_dir=_cache_dir(), unblur=chosen.unblur, log=log
+    )
+    log(f"The page is {page}; its plots lie beside it.")
+    return 0
 
 
 def check(chosen: argparse.Namespace) -> int:

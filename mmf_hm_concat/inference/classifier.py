@@ -7,21 +7,22 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mmf_hm_concat.config.check import shown
 from mmf_hm_concat.config.of_checkpoint import checked_config
-from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
+from mmf_hm_concat.encoders.fasttext_model import load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.models.build import NoMemory, build_network
+from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
@@ -84,35 +85,33 @@ class Member:
     def __init__(
         self,
         network: FusionNetwork,
-        text_model: TextModel | None,
+        prepare_text: Callable[[Sequence[str]], Tensor] | None,
         image_size: int,
         precision: str,
         device: torch.device,
     ):
         network.eval().to(device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.text_model, self.image_size = text_model, image_size
+        self.prepare_text, self.image_size = prepare_text, image_size
         self.precision, self.device = precision, device
 
     def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
         """P(hateful) of each meme."""
-        vectors = None
-        if self.text_model is not None:
-            vectors = torch.from_numpy(self.text_model.vectors(texts))
+        prepared = None if self.prepare_text is None else self.prepare_text(texts)
         found: list[float] = []
         size = EVALUATION_BATCH[self.device.type]
         for start in range(0, len(texts), size):
             # Always the same shape, as mmf_predict: another one may round otherwise.
             rows = [min(start + k, len(texts) - 1) for k in range(size)]
             used = rows[: min(size, len(texts) - start)]
-            text_BL = None if vectors is None else vectors[rows].to(self.device)
+            text = None if prepared is None else prepared[rows].to(self.device)
             image_B3HW = self._pixels([images[i] for i in used], size)
             with (
                 _threads(num_cores()),
                 torch.inference_mode(),
                 autocast(self.precision, self.device),
             ):
-                logits = self.network(text_BL, image_B3HW).float().cpu()
+                logits = self.network(text, image_B3HW).float().cpu()
             found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
         if not all(map(math.isfinite, found)):
             raise InputError(
@@ -155,33 +154,58 @@ def load_member(path: Path) -> Member:
         )
     settings = config["model_config"]["concat_vl"]
     network = _network(settings, state, path)
-    text_model, image_size = None, 0
+    prepare_text, image_size = None, 0
     if settings["language"]:
-        _params(data["processors"], "text_processor", "fasttext_sentence_vector", path)
-        text_model = load_text_model(
-            checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL, state["text_model"]
-        )
+        prepare_text = _text_preparation(settings, data["processors"], state["text_model"], path)
     if settings["vision"]:
         # Its weights were not asked for, so only the checkpoint knows what they want.
         preprocessing = _preprocessing(state.get("image_preprocessing"), path)
         network.vision_module.preprocessing = preprocessing
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
+        if image_size == "auto":
+            image_size = network.vision_module.preprocessing.size
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
-    return Member(network, text_model, image_size, precision, device)
+    return Member(network, prepare_text, image_size, precision, device)
+
+
+def _text_preparation(
+    settings: dict[str, Any], processors: dict[str, Any], wanted: str, path: Path
+) -> Callable[[Sequence[str]], Tensor]:
+    """What makes tensors of texts, the same as in training: its checksum is ``wanted``."""
+    preparation = text_preparation(settings)
+    if preparation is None:
+        _params(processors, "text_processor", "fasttext_sentence_vector", path)
+        file = checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL
+        text_model = load_text_model(file, wanted)
+        return lambda texts: torch.from_numpy(text_model.vectors(texts))
+    if preparation.checksum != wanted:
+        raise InputError(
+            f"{path}: was trained with a text encoder whose files have the checksum {wanted[:12]}; "
+            f"here is {preparation.identity}. Install the version that it was trained with."
+        )
+    return preparation.prepare
 
 
 def _network(settings: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:
     """The network that the checked config describes, with the checkpoint's weights."""
-    vision = settings["vision"] and {**settings["vision"], "weights": "none"}  # need no file
-    try:
-        with NoMemory():  # until the weights are known to be those that the config describes
-            network = build_network({**settings, "vision": vision})
-    except InputError as problem:
-        raise InputError(f"{path}: {problem}") from None
+    # The checkpoint's weights replace the pretrained ones: no need to have or download a file.
+    plain = {
+        name: settings[name] and {**settings[name], "weights": "none"}
+        for name in ("language", "vision")
+    }
+    described = {**settings, **plain}
     weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
-    checkpoints.load_weights(network, weights, path)
+    try:
+        network = _without_memory(described)
+        checkpoints.load_weights(network, weights, path)
+        if any(each.is_meta for each in network.buffers()):  # CLIP's mask is in no checkpoint
+            network = build_network(described)
+            checkpoints.load_weights(network, weights, path)
+    except InputError as problem:
+        message = str(problem).removeprefix(f"{path}: ")
+        raise InputError(f"{path}: {message}") from None
     for key, weight in network.named_parameters():
         if not weight.isfinite().all():
             raise InputError(
@@ -191,13 +215,22 @@ def _network(settings: dict[str, Any], state: dict[str, Any], path: Path) -> Fus
     return network
 
 
+def _without_memory(settings: dict[str, Any]) -> FusionNetwork:
+    """A network without weights, of which only the shapes are to be compared."""
+    try:
+        with NoMemory():
+            return build_network(settings)
+    except InputError:  # a few networks of timm compute with their weights while they are built
+        return build_network(settings)
+
+
 def _preprocessing(given: Any, path: Path) -> ImagePreprocessing:
     names = [each.name.lower() for each in Image.Resampling]
     try:
         found = msgspec.convert(given, ImagePreprocessing)
-        if found.interpolation in names and all(0 < std < math.inf for std in found.std):
-            if all(map(math.isfinite, found.mean)):
-                return found
+        is_scale = all(0 < std < math.inf for std in found.std)
+        if found.interpolation in names and is_scale and all(map(math.isfinite, found.mean)):
+            return found
     except msgspec.ValidationError:
         pass
     raise InputError(

@@ -1,4 +1,4 @@
-"""MMF's builder and data set `hm_competition`: memes of a release as batches of tensors.
+"""MMF's builder and data set `hm_competition`: memes of the dataset files as batches of tensors.
 
 Sample fields: ``id`` int64; ``text``, ``input_ids``, ...: what the text processor gives;
 ``image``: uint8 (3, size, size) from the cache, normalised on the device by `prepare_batch`, or
@@ -23,6 +23,7 @@ from torch import Tensor
 from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.sampling import class_weights, sample_training
 from mmf_hm_concat.data.table import drop_duplicates, read_splits
+from mmf_hm_concat.encoders.fasttext_model import mean_and_std
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
@@ -31,7 +32,9 @@ from mmf_hm_concat.mmf_plugin.processors import (
     FastTextSentenceVector,
     ResNetImage,
     image_preprocessing,
+    text_preparation,
 )
+from mmf_hm_concat.mmf_plugin.shared import shared
 
 NAME = "hm_competition"
 DATA_DIR = "data/hateful_memes"  # the default in configs/datasets/hm_competition.yaml
@@ -40,7 +43,7 @@ OFF = ("off", False)  # what YAML makes of "off", with quotes and without
 
 @registry.register_builder(NAME)
 class HMCompetitionBuilder(BaseDatasetBuilder):
-    """Builds the splits of a release; keys of its config are in configs/datasets/."""
+    """Builds the splits of a run; keys of its config are in configs/datasets/."""
 
     def __init__(self) -> None:
         super().__init__(NAME)
@@ -50,11 +53,11 @@ class HMCompetitionBuilder(BaseDatasetBuilder):
         return str(CONFIGS / "datasets" / "hm_competition.yaml")
 
     def build(self, config: DictConfig, dataset_type: str = "train", *args: Any, **kw: Any) -> None:
-        """Read and check the release, once, before the other processes ask for it."""
-        memes_of_release(config)
+        """Read and check the dataset files, once, before the other processes ask for it."""
+        memes_of_run(config)
 
     def load(self, config: DictConfig, dataset_type: str = "train", *args: Any, **kw: Any) -> Any:
-        memes = memes_of_release(config)[dataset_type]
+        memes = memes_of_run(config)[dataset_type]
         self.dataset = HMCompetitionDataset(config, dataset_type, memes)
         return self.dataset
 
@@ -66,22 +69,20 @@ class HMCompetitionBuilder(BaseDatasetBuilder):
             registry.register(f"{NAME}_text_vocab_size", processor.get_vocab_size())
 
 
-def memes_of_release(config: DictConfig) -> dict[str, pd.DataFrame]:
+def memes_of_run(config: DictConfig) -> dict[str, pd.DataFrame]:
     """The tables of the splits that this run needs (columns: data/table.py), read once a run."""
-    settings = registry.get("config")
-    run, known = registry.get(f"{NAME}_memes", no_warning=True) or (None, {})
-    if run is not settings:  # the registry outlives a run
+    run = shared()
+    if not run.memes:
         _check_settings(config)
-        needed = splits_of_run(settings)
-        release = find_layout(
+        needed = splits_of_run(run.config)
+        layout = find_layout(
             _data_dir(config),
             {split: config.splits[split] for split in needed},
             cache_dir=Path(config.cache_dir),
             needed=needed,
         )
-        known = read_splits(release)
-        registry.register(f"{NAME}_memes", (settings, known))
-    return known
+        run.memes = read_splits(layout)
+    return run.memes
 
 
 def _check_settings(config: DictConfig) -> None:
@@ -132,7 +133,7 @@ class HMCompetitionDataset(BaseDataset):
                 seed=config.sampling_seed,
             )
             if config.balance == "weights":
-                registry.register(f"{NAME}_class_weights", class_weights(memes))
+                shared().class_weights[NAME] = class_weights(memes)
         self.memes = memes
         self.ids = torch.tensor(memes.number.to_numpy(), dtype=torch.int64)
         labelled = memes.label.notna().all()
@@ -158,8 +159,14 @@ class HMCompetitionDataset(BaseDataset):
                 "config.json, vocab.txt and pytorch_model.bin, and bert in its path.)"
             ) from None
         texts = self.memes.text.tolist()
-        processor = _inner(self.text_processor)
-        if isinstance(processor, FastTextSentenceVector):
+        processor, preparation = _inner(self.text_processor), text_preparation()
+        if preparation is not None:
+            shared().text_model_checksum = preparation.checksum
+            self.vectors = preparation.prepare(texts)
+            if preparation.are_vectors and self.dataset_type == "train":
+                vectors = preparation.prepare(self.all_texts).numpy()
+                shared().text_statistics = mean_and_std(vectors)
+        elif isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
                 processor.fit(self.all_texts, Path(self.config.cache_dir))
             self.vectors = torch.from_numpy(processor.vectors(texts))

@@ -180,11 +180,14 @@ def spawn(
     """`torch.multiprocessing.spawn`, but for MMF's ranks: signals reach them, and they end well.
 
     SIGTERM and SIGINT are passed on and the ranks waited for, so that they can save. The exit code
-    is that of the rank that ended first; a rank prints its own InputError.
+    is that of the rank that ended first. The ranks' InputErrors are printed here, each once.
     """
     if fn.__module__ != "mmf_cli.run":
         return _spawn(fn, args, nprocs, **others)
-    context = torch.multiprocessing.start_processes(_run_rank, (fn, *args), nprocs, join=False)
+    messages = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    context = torch.multiprocessing.start_processes(
+        _run_rank, (messages, fn, *args), nprocs, join=False
+    )
 
     received = 0
 
@@ -200,6 +203,11 @@ def spawn(
         while not context.join():
             pass
     except ProcessExitedException as error:
+        told = set()
+        while not messages.empty():
+            told.add(messages.get())
+        for message in sorted(told):
+            sys.stderr.write(f"error: {message}\n")
         if received or error.exit_code > 0:
             sys.exit(128 + received if received else error.exit_code)
         raise InputError(
@@ -212,14 +220,14 @@ def spawn(
     return None
 
 
-def _run_rank(index: int, fn: Callable[..., None], *args: Any) -> None:
+def _run_rank(index: int, messages: Any, fn: Callable[..., None], *args: Any) -> None:
     try:
         fn(index, *args)
     except (InputError, RuntimeError) as error:
         told = error if isinstance(error, InputError) else lost_rank(error)
         if told is None:
             raise
-        print_input_error(told)
+        messages.put(str(told))
         sys.exit(1)
     except KeyboardInterrupt:  # torch would take it for success
         sys.exit(128 + signal.SIGINT)

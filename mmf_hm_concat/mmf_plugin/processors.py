@@ -19,6 +19,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from mmf_hm_concat.data.annotations import Problem, read_json_lines
+from mmf_hm_concat.encoders.base import TextPreparation
 from mmf_hm_concat.encoders.fasttext_model import (
     TextModel,
     fit_text_model,
@@ -26,17 +27,17 @@ from mmf_hm_concat.encoders.fasttext_model import (
     mean_and_std,
 )
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
+from mmf_hm_concat.encoders.word_vectors import ENDINGS, WordVectors, cut_word_vectors
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
-from mmf_hm_concat.mmf_plugin.resume import find_checkpoint, load_or_fall_back
 from mmf_hm_concat.mmf_plugin.settings import whole_number
+from mmf_hm_concat.mmf_plugin.shared import shared
+from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_or_fall_back
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
 from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.text import first_and_more
 
-# What the registry knows of the text model: mean and deviation of its vectors, and its SHA-256.
-OF_TEXT_MODEL = ("text_statistics", "text_model_checksum")
 # Params of the processors that MMF's data sets have by default: in the YAML, ours are merged over
 # them.
 OF_OTHERS = ("max_length", "vocab", "preprocessor", "transforms")
@@ -55,12 +56,10 @@ def image_preprocessing() -> ImagePreprocessing:
     ``image_preprocessing(config)``. A class that does not say it is one of MMF's, whose image
     encoders are all made for ImageNet's. Found out once a run.
     """
-    config = registry.get("config")
-    run, known = registry.get("image_preprocessing", no_warning=True) or (None, IMAGENET)
-    if run is not config:  # the registry outlives a run
-        known = _image_preprocessing(config)
-        registry.register("image_preprocessing", (config, known))
-    return known
+    run = shared()
+    if run.image_preprocessing is None:
+        run.image_preprocessing = _image_preprocessing(run.config)
+    return run.image_preprocessing
 
 
 def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
@@ -74,9 +73,24 @@ def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
             state, _ = load_or_fall_back(path, log=lambda *message: None)  # the trainer reports it
             if state.get("image_preprocessing"):
                 return ImagePreprocessing(**state["image_preprocessing"])
+    return model.image_preprocessing(_own_config(config))
+
+
+def text_preparation() -> TextPreparation | None:
+    """How texts become what this run's model reads; None: by the data set's text processor.
+
+    As the model's class says in ``text_preparation(config)``; those of MMF do not.
+    """
+    run = shared()
+    model = registry.get_model_class(run.config.model)
+    if run.text_preparation is None and hasattr(model, "text_preparation"):
+        run.text_preparation = model.text_preparation(_own_config(run.config))
+    return run.text_preparation
+
+
+def _own_config(config: DictConfig) -> DictConfig:
     own = config.model_config[config.model]
-    own = config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
-    return model.image_preprocessing(own)
+    return config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
 
 
 @registry.register_processor("fasttext_sentence_vector")
@@ -85,12 +99,12 @@ class FastTextSentenceVector(BaseProcessor):
 
     The text model is, in this order: the run's own unless a training begins; `model_file`;
     or one fitted on the training texts, which the data set hands over (`fit`) or which are read
-    from `annotations`. Mean and deviation of the training texts' vectors go to the registry
-    (`text_statistics`), where `concat_vl` finds them.
+    from `annotations`. Mean and deviation of the training texts' vectors go to `shared()`,
+    where `concat_vl` finds them.
 
     Params (YAML):
         dim: length of the vectors, 150.
-        model_file: a pretrained fastText .bin instead of fitting one.
+        model_file: a pretrained fastText .bin, or vectors of words as text, instead of fitting.
         annotations: {train: [jsonl files], val: ..., test: ...}, relative to the data set's
             data_dir; only for data sets that do not call `fit`, as MMF's own `hateful_memes`.
     """
@@ -100,7 +114,7 @@ class FastTextSentenceVector(BaseProcessor):
         params = _params(config, "text_processor", dim=150, model_file=None, annotations=None)
         self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
         self.model_file = params["model_file"]
-        self.text_model: TextModel | None = None
+        self.text_model: TextModel | WordVectors | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
         carried = run_folder() / TEXT_MODEL
@@ -124,9 +138,11 @@ class FastTextSentenceVector(BaseProcessor):
             texts: the training split's.
             cache_dir: keeps the fitted model for later runs.
         """
-        first = registry.get(OF_TEXT_MODEL[0], no_warning=True) is None
+        first = shared().text_statistics is None
         if self.text_model is None:
-            if self.model_file:
+            if self.model_file and self.model_file.endswith(ENDINGS):
+                self._use(cut_word_vectors(Path(self.model_file), texts, cache_dir))
+            elif self.model_file:
                 self._use(load_text_model(self.model_file))
             elif not first:
                 self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
@@ -136,7 +152,7 @@ class FastTextSentenceVector(BaseProcessor):
             path = self.text_model.path  # type: ignore[attr-defined]
             on_first_rank(lambda: _carry(path, carried))
         if first:
-            registry.register("text_statistics", mean_and_std(self.vectors(texts)))
+            shared().text_statistics = mean_and_std(self.vectors(texts))
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Sentence vectors of many texts, float32 (N, dim)."""
@@ -157,20 +173,20 @@ class FastTextSentenceVector(BaseProcessor):
         self._vectors = self.vectors(distinct)
         self._rows = {text: row for row, text in enumerate(distinct)}
 
-    def _use(self, text_model: TextModel) -> None:
+    def _use(self, text_model: TextModel | WordVectors) -> None:
         if text_model.dim != self.dim:
             raise InputError(
                 f"{text_model.path} gives sentence vectors of {text_model.dim} numbers, but "
                 f"processors.text_processor.params.dim is {self.dim}. Make them the same."
             )
-        known = registry.get("text_model_checksum", no_warning=True)
+        known = shared().text_model_checksum
         if known not in (None, text_model.checksum):
             raise InputError(
                 f"{text_model.path}: another data set of this run uses another text model. Give "
                 "all of them the same model_file, or none."
             )
         self.text_model = text_model
-        registry.register("text_model_checksum", text_model.checksum)
+        shared().text_model_checksum = text_model.checksum
 
 
 def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
@@ -209,7 +225,8 @@ class ResNetImage(BaseProcessor):
     Takes a PIL image, or {"image": PIL image} and then gives {"image": tensor}.
 
     Params (YAML):
-        size: side of the square in pixels, 224. Resized without a crop.
+        size: side of the square in pixels; auto, the default: what the model's image encoder was
+            made for. Resized without a crop.
         augment: transforms of torchvision.transforms.v2 for the training split, each
             {type: ..., params: {...}}; none by default. They see uint8 (3, size, size) and must
             keep it. Our own data set applies them; elsewhere they are not applied, because MMF
@@ -218,11 +235,13 @@ class ResNetImage(BaseProcessor):
 
     def __init__(self, config: DictConfig, **kwargs: Any):
         super().__init__(config)
-        params = _params(config, "image_processor", size=224, augment=())
-        self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
+        params = _params(config, "image_processor", size="auto", augment=())
+        self.preprocessing = image_preprocessing()
+        self.size = self.preprocessing.size
+        if params["size"] != "auto":
+            self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
         steps = [_transform(**step) for step in params["augment"]]
         self.augment = v2.Compose(steps) if steps else None
-        self.preprocessing = image_preprocessing()
 
     def __call__(
         self, image: Image.Image | Mapping[str, Image.Image], *args: Any, **kw: Any

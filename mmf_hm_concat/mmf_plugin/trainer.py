@@ -1,15 +1,17 @@
 """`concat_trainer`: trains any MMF model, exactly resumable, in the device's best precision.
 
 What belongs to a run is in `env.save_dir`: best.ckpt, current.ckpt, config.yaml, the text model,
-and after mmf_predict the submission. One epoch is: all batches, one validation, one checkpoint.
+metrics.jsonl, results.json, and after mmf_predict the submission. One epoch is: all batches, one
+validation, one checkpoint.
 """
 
 import copy
 import logging
 import math
 import os
+import shlex
 import time
-import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +21,29 @@ from mmf.common.registry import registry
 from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
-from mmf.utils.distributed import get_rank, get_world_size, is_master
+from mmf.utils.distributed import get_rank, get_world_size
 from mmf.utils.env import set_seed
 from omegaconf import open_dict, read_write
-from torch import Tensor
-from tqdm import tqdm
 
+from mmf_hm_concat import __version__
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin import resume
+from mmf_hm_concat.mmf_plugin.checkpointer import Checkpointer, load_for_prediction
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
-from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_every_rank, on_first_rank
+from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_first_rank
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, evaluate
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
-from mmf_hm_concat.mmf_plugin.processors import OF_TEXT_MODEL
-from mmf_hm_concat.mmf_plugin.progress import Progress
+from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
+from mmf_hm_concat.mmf_plugin.run_config import save_config
+from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
 from mmf_hm_concat.mmf_plugin.train_step import TrainStep
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.training.metrics_log import RESULTS, write_results
+from mmf_hm_concat.training.position import Position
 from mmf_hm_concat.training.precision import choose_precision
+from mmf_hm_concat.training.random_state import RandomState
 from mmf_hm_concat.utils.parallel import num_cores
 
 
@@ -59,8 +64,6 @@ class ConcatTrainer(BaseTrainer):
         ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
         ours.setLevel(logging.INFO)
         # MMF keeps these for the life of the process: a second run in it must not take them over.
-        for key in ("hm_competition_class_weights", *OF_TEXT_MODEL):
-            registry.unregister(key)
         for dataset in self.config.datasets.split(","):
             for processor in ("text_processor", "image_processor"):
                 registry.unregister(f"{dataset}_{processor}")
@@ -79,7 +82,7 @@ class ConcatTrainer(BaseTrainer):
     def _set_device(self) -> None:
         self.save_dir = Path(get_mmf_env(key="save_dir"))
         self.predicting = bool(self.config.evaluation.predict)
-        self.start = on_first_rank(lambda: resume.find_checkpoint(self.config, self.save_dir))
+        self.start = on_first_rank(lambda: find_checkpoint(self.config, self.save_dir))
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
         use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
         self.device = torch.device("cuda", self.local_rank) if use_cuda else torch.device("cpu")
@@ -111,7 +114,7 @@ class ConcatTrainer(BaseTrainer):
 
     def load_model_and_optimizer(self) -> None:
         attributes = self.config.model_config[self.config.model]
-        if isinstance(attributes, str):  # MMF: the settings of another model
+        if isinstance(attributes, str):  # MMF: the config of another model
             attributes = self.config.model_config[attributes]
         with open_dict(attributes):
             attributes.model = self.config.model
@@ -126,9 +129,9 @@ class ConcatTrainer(BaseTrainer):
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.load_metrics()
         if self.predicting:
-            resume.load_for_prediction(self, self.start)
+            self._load_for_prediction()
             return
-        config = copy.deepcopy(self.config)  # how it is computed is no setting of the run
+        config = copy.deepcopy(self.config)  # how it is computed does not belong to the run's
         if config.optimizer.type in ("Adam", "AdamW", "SGD"):
             with open_dict(config.optimizer.params):
                 config.optimizer.params.setdefault("fused", True)
@@ -136,19 +139,20 @@ class ConcatTrainer(BaseTrainer):
         self.load_extras()
         self.parallelize_model()
 
+    def _load_for_prediction(self) -> None:
+        assert self.start is not None  # find_checkpoint raises when there is none to predict with
+        load_for_prediction(self.model, self.start, self.config, self.log)
+
     def load_metrics(self) -> None:
         self.metrics = build_metrics(self.config.evaluation.get("metrics", []))
 
     def load_extras(self) -> None:
         training = self.config.training
-        self.current_epoch = self.num_updates = self.done_batches = 0
-        self.best_figures: dict[str, float] = {}
-        self.run = uuid.uuid4().hex
-        patience = training.early_stop.patience if training.early_stop.enabled else math.inf
+        self.position = Position(self.device)
         self.early_stop = EarlyStopping(
             training.early_stop.criteria,
             bool(training.early_stop.minimize),
-            patience,
+            training.early_stop.patience if training.early_stop.enabled else math.inf,
             training.early_stop.min_delta,
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -156,11 +160,33 @@ class ConcatTrainer(BaseTrainer):
             build_scheduler(self.optimizer, self.config) if training.lr_scheduler else None
         )
         if "train" not in self.run_type:
-            resume.load_for_prediction(self, self.start)
+            self._load_for_prediction()
             return
-        self.progress = Progress(self.config, self.save_dir, self.log)
-        resume.start_run(self)
-        on_first_rank(lambda: resume.save_config(self))
+        optimization = {
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "scheduler": self.lr_scheduler,
+        }
+        self.checkpointer = Checkpointer(
+            self.config,
+            self.save_dir,
+            self.model,
+            # Whatever a resumed run needs is in one of these: an object with a `state_dict`.
+            optimization={key: owner for key, owner in optimization.items() if owner is not None},
+            counts={
+                "position": self.position,
+                "early_stop": self.early_stop,
+                "random": RandomState(),
+            },
+            log=self.log,
+        )
+        if not self.checkpointer.start(self.start):
+            self.early_stop.forget_best()  # or nothing might ever be better and saved as best
+        on_first_rank(lambda: save_config(self.config, self.save_dir))
+        finished = self.position.epoch - (self.position.done_batches > 0)
+        run = self.checkpointer.run
+        sinks = build_sinks(self.config, self.save_dir, self.log, finished, run)
+        self.progress = Progress(sinks, training.log_interval)
 
     def parallelize_model(self) -> None:
         training, several = self.config.training, get_world_size() > 1
@@ -197,10 +223,8 @@ class ConcatTrainer(BaseTrainer):
             self.device,
             training.max_grad_l2_norm if training.clip_gradients else None,
         )
-        with (
-            SaveOnSignal(self.device) as self.signal,
-            checkpoints.CheckpointWriter() as self.checkpoint_writer,
-        ):
+        save_on_signal = SaveOnSignal(self.device)
+        with closing(self.progress), save_on_signal as self.signal, self.checkpointer.writer:
             while self._goes_on():
                 self._train_epoch()
         # The first rank has now written everything: before, the others must not look.
@@ -209,12 +233,18 @@ class ConcatTrainer(BaseTrainer):
                 f"Nothing was trained, and there is no {self.save_dir / checkpoints.BEST}: raise "
                 "training.max_epochs or training.max_updates."
             )
-        self.progress.end(self.early_stop)
+        self._write_results()
+        stop, config = self.early_stop, shlex.quote(str(self.save_dir / checkpoints.CONFIG))
+        self.log(
+            f"Best: {stop.criterion} {stop.best:.4f} at epoch {stop.best_epoch}. "
+            f"Checkpoint: {self.save_dir / checkpoints.BEST}. Log: {self.save_dir / 'train.log'}. "
+            f"Next: mmf_predict config={config}"
+        )
 
     def _goes_on(self) -> bool:
-        if self.num_updates >= self.max_updates:
+        if self.position.num_updates >= self.max_updates:
             return False
-        if self.done_batches == 0 and self.current_epoch >= self.max_epochs:
+        if self.position.done_batches == 0 and self.position.epoch >= self.max_epochs:
             return False
         if self.early_stop.stop:
             num_bad_epochs = self.early_stop.num_bad_epochs
@@ -226,101 +256,89 @@ class ConcatTrainer(BaseTrainer):
 
     def _train_epoch(self) -> None:
         loader, frequency = self.loaders["train"], self.config.training.update_frequency
-        if self.done_batches == 0:
-            self.current_epoch += 1
-            self.epoch_loss, self.epoch_memes = torch.zeros((), device=self.device), 0
-            registry.register("current_epoch", self.current_epoch)
-        sizes = loader.start_epoch(self.current_epoch, self.done_batches)
+        position = self.position
+        position.start_epoch()
+        registry.register("current_epoch", position.epoch)
+        sizes = loader.start_epoch(position.epoch, position.done_batches)
         self.model.train()
         clock = time.monotonic()
-        bar = tqdm(
-            total=self.done_batches + len(sizes),
-            initial=self.done_batches,
-            desc=f"epoch {self.current_epoch}",
-            unit="batch",
-            leave=False,
-            # None: not where there is no terminal
-            disable=None if is_master() else True,
-        )
-        memes_before = self.epoch_memes
+        memes_before, done_before = position.epoch_memes, position.done_batches
         group: list[Any] = []
-        with bar:
+        with self.progress.bar(position.epoch, done_before, done_before + len(sizes)):
             for done, batch in enumerate(loader, 1):
                 group.append(self.dataset_loader.prepare_batch(batch))
                 if len(group) < frequency and done < len(sizes):
                     continue
                 self._update(group, sizes[done - len(group) : done])
-                self.checkpoint_writer.check()
-                bar.update(len(group))
-                self.done_batches += len(group)
+                self.checkpointer.writer.check()
                 group = []
-                if self.num_updates >= self.max_updates:
+                if position.num_updates >= self.max_updates:
                     break
                 interval = self.config.training.checkpoint_interval
-                if interval and self.num_updates % interval == 0:
-                    resume.save(self, checkpoints.CURRENT)
+                if interval and position.num_updates % interval == 0:
+                    self.checkpointer.save(checkpoints.CURRENT)
                 self.signal.leave_if_received(self._save_now)
         self.train_step.check()
-        speed = (self.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
-        self.done_batches = 0
+        speed = (position.epoch_memes - memes_before) / max(time.monotonic() - clock, 1e-9)
+        position.done_batches = 0
         self._end_epoch(speed)
-        self.signal.leave_if_received(self.checkpoint_writer.wait)
+        self.signal.leave_if_received(self.checkpointer.writer.wait)
 
     def _save_now(self) -> None:
-        resume.save(self, checkpoints.CURRENT)
-        self.checkpoint_writer.wait()
+        self.checkpointer.save(checkpoints.CURRENT)
+        self.checkpointer.writer.wait()
 
     def _update(self, group: list[Any], sizes: list[int]) -> None:
-        self.num_updates += 1
-        self.epoch_loss += self.train_step.update(group, sizes, self.num_updates)
-        self.epoch_memes += sum(sizes)
-        registry.register("num_updates", self.num_updates)
+        loss = self.train_step.update(group, sizes, self.position.num_updates + 1)
+        self.position.count_update(loss, len(group), sum(sizes))
+        number = self.position.num_updates
+        registry.register("num_updates", number)
+        self.progress.step(number, len(group), self.train_step.mean_loss, self._lr())
+
+    def _lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
 
     def _end_epoch(self, speed: float) -> None:
         """Validate, follow the criterion, save, and say in one line how it went."""
         reports = self._evaluate("val")
-        figures = {name: value for each in reports for name, value in each.figures.items()}
-        figures["total_loss"] = sum(v for name, v in figures.items() if name.endswith("/loss"))
-        if self.early_stop.criterion not in figures:
+        metrics = {name: value for each in reports for name, value in each.metrics.items()}
+        metrics["total_loss"] = sum(v for name, v in metrics.items() if name.endswith("/loss"))
+        if self.early_stop.criterion not in metrics:
             raise InputError(
                 f"training.early_stop.criteria: there is no {self.early_stop.criterion!r}. "
-                f"Validation gives {', '.join(sorted(figures))}."
+                f"Validation gives {', '.join(sorted(metrics))}."
             )
         if self.lr_scheduler is not None:
-            self.lr_scheduler.step(figures["total_loss"])
-        criterion = figures[self.early_stop.criterion]
-        is_best = self.early_stop.update(criterion, self.current_epoch, self.num_updates)
-        # Without a single defined figure the newest is the best there is.
-        is_best = is_best or math.isnan(self.early_stop.best)
-        if is_best:
-            self.best_figures = figures
-        resume.save(self, *[checkpoints.BEST] * is_best, checkpoints.CURRENT)
-        resume.keep_last(self)
-        loss = float(self.epoch_loss_of_all_ranks()) / max(self.epoch_memes, 1)
+            self.lr_scheduler.step(metrics["total_loss"])
+        position = self.position
+        is_best = self.early_stop.update(metrics, position.epoch, position.num_updates)
         self.progress.end_epoch(
-            self.current_epoch,
-            self.num_updates,
-            memes=self.epoch_memes,
-            loss=loss,
-            figures=figures,
-            lr=self.optimizer.param_groups[0]["lr"],
-            speed=speed,
-            is_best=is_best,
+            {
+                "epoch": position.epoch,
+                "update": position.num_updates,
+                "train_loss": float(position.loss_of_all_ranks()) / max(position.epoch_memes, 1),
+                "val": metrics,
+                "lr": self._lr(),
+                "samples_per_second": speed,
+                "best": is_best,
+            }
         )
-
-    def epoch_loss_of_all_ranks(self) -> Tensor:
-        """The sum of the loss over the epoch's memes so far, a float scalar."""
-        total = self.epoch_loss.clone()
-        if get_world_size() > 1:
-            torch.distributed.all_reduce(total)
-        return total
+        self.checkpointer.save(*[checkpoints.BEST] * is_best, checkpoints.CURRENT)
+        self.checkpointer.keep_last(position.epoch)
 
     # ---- after training, and without it ----
 
     def inference(self) -> None:
-        """Figures of the splits in `run_type`, or the submission when called by mmf_predict."""
+        """Metrics of the splits in `run_type`, or the submission when called by mmf_predict."""
         if self.predicting:
-            predict(self)
+            predict(
+                self._evaluate("test"),
+                self.dataset_loader.get_test_reporter("test"),
+                self.model,
+                self.config.evaluation,
+                self.save_dir,
+                self.log,
+            )
         else:
             self._evaluate_best()
         for loader in self.loaders.values():
@@ -329,21 +347,41 @@ class ConcatTrainer(BaseTrainer):
     def _evaluate_best(self) -> None:
         wanted = [split for split in ("val", "test") if split in self.loaders]
         if "train" in self.run_type:
-            wanted.remove("val")  # its figures are known
-            self._log_figures("val", self.best_figures)
+            wanted.remove("val")  # its metrics are known
+            self._log_metrics("val", self.early_stop.best_metrics)
             if wanted:
-                path = self.save_dir / checkpoints.BEST
-                state = on_every_rank(lambda: checkpoints.load_checkpoint(path))
-                checkpoints.load_weights(self.model, state["model"], path)
+                self.checkpointer.load_best()
         for split in wanted:
+            found: dict[str, float] = {}
             for each in self._evaluate(split):
-                self._log_figures(split, each.figures)
+                self._log_metrics(split, each.metrics)
+                found |= each.metrics
+            if "train" in self.run_type:
+                self._write_results({split: found})
 
-    def _log_figures(self, split: str, figures: dict[str, float]) -> None:
+    def _log_metrics(self, split: str, metrics: dict[str, float]) -> None:
         shown = ", ".join(
-            f"{name} {value:.4f}" for name, value in figures.items() if name != "total_loss"
+            f"{name} {value:.4f}" for name, value in metrics.items() if name != "total_loss"
         )
-        self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no figures'}")
+        self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no metrics'}")
+
+    def _write_results(self, others: dict[str, Any] | None = None) -> None:
+        """`results.json`: what the run came to; ``others`` are metrics of more splits."""
+        stop = self.early_stop
+        results = {
+            "version": __version__,
+            "run": self.checkpointer.run,
+            "seed": self.config.training.seed,
+            "epochs": self.position.epoch,
+            "updates": self.position.num_updates,
+            "criterion": stop.criterion,
+            "best": stop.best,
+            "best_epoch": stop.best_epoch,
+            "best_update": stop.best_update,
+            "val": stop.best_metrics,
+            **(others or {}),
+        }
+        on_first_rank(lambda: write_results(self.save_dir / RESULTS, results))
 
     def _evaluate(self, split: str) -> list[SplitReport]:
         return evaluate(

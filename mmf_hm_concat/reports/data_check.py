@@ -41,7 +41,7 @@ def check_data(
     except InputError as error:
         log(str(error))
         return False
-    others = _other_files(layout)
+    others = other_files(layout)
     tables_of_others, errors_of_others, notes_of_others = _check_others(others, layout.images)
     files = {**layout.annotations, **{name: (file,) for name, file in others.items()}}
     tables_of_all = {**tables, **tables_of_others}
@@ -66,7 +66,7 @@ def check_data(
     return not errors
 
 
-def _other_files(layout: Layout) -> dict[str, Path]:
+def other_files(layout: Layout) -> dict[str, Path]:
     """The annotation files that no split is made of, by their name."""
     used = {file for files in layout.annotations.values() for file in files}
     folders = dict.fromkeys(file.parent for file in used)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 # All that the pickle of a checkpoint may name; sparse, quantised and meta tensors need others.
 GLOBALS = {
+    "_codecs encode",  # of bytes
+    "collections Counter",
     "collections OrderedDict",
     "torch Size",
     "torch._utils _rebuild_parameter",
@@ -33,8 +35,7 @@ class NotACheckpoint(Exception):
 def check_file(file: BinaryIO) -> None:
     """Compare all checksums of a file of `torch.save`, and look at what its pickle names.
 
-    Nothing is built, and nothing larger than 1 MiB is held but the pickle. Measured: 0.06 s for
-    240 MB.
+    Nothing is built, and no record but the pickle is held as a whole.
 
     Raises:
         NotACheckpoint: not one bit of its records may differ from what was saved.
@@ -61,7 +62,9 @@ def check_file(file: BinaryIO) -> None:
         if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
             raise  # the file may be whole; EINVAL: it names a place before its beginning
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NotACheckpoint(f"it is torn, or no file of torch.save, or of one before 1.6 ({reason[:80]})") from None
+        raise NotACheckpoint(
+            f"it is torn, or no file of torch.save, or of one before 1.6 ({reason[:80]})"
+        ) from None
     if foreign := sorted(named - GLOBALS):
         names = ", ".join(each.replace(" ", ".") for each in foreign[:3])
         raise NotACheckpoint(f"it holds more than plain tensors and values ({names})")
@@ -95,7 +98,9 @@ def check_state(state: Any) -> None:
         if count > MAX_VALUES or depth > MAX_DEPTH:
             raise NotACheckpoint("its values are nested too deeply, or repeat without end")
         if isinstance(value, Mapping):
-            left += [(f"{name}.{key}" if name else str(key), v, depth + 1) for key, v in value.items()]
+            left += [
+                (f"{name}.{key}" if name else str(key), v, depth + 1) for key, v in value.items()
+            ]
         elif isinstance(value, list | tuple):
             left += [(name, each, depth + 1) for each in value]
         elif isinstance(value, Tensor):

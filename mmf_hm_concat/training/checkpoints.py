@@ -3,7 +3,8 @@
 A checkpoint is a dict of tensors and plain Python values, saved with `torch.save`. Keys: "model"
 (state dict), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
 the text model, or None), "image_preprocessing" (the fields of the `ImagePreprocessing` that the
-image encoder was trained with, or None), and what the trainer needs to resume.
+image encoder was trained with, or None), and the `state_dict` of each object that a resume needs:
+"position", "early_stop", "random", "optimizer", "scaler", "scheduler".
 """
 
 import shutil
@@ -20,14 +21,15 @@ from torch import Tensor, nn
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.training.checkpoint_checks import NotACheckpoint, check_file, check_state
+from mmf_hm_concat.training.metrics_log import METRICS, RESULTS
 from mmf_hm_concat.utils.files import atomic_write, open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
-# Of the checkpoints that this release writes. 1 (release 0.1.0) had no version in it.
-FORMAT_VERSION = 2
+# Of the checkpoints written today. 1 (release 0.1.0) had no version in it, 2 no "position".
+FORMAT_VERSION = 3
 # What a run leaves in `env.save_dir`: prediction needs nothing else.
 BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
-# All settings of the run, in the form that `config=` takes.
+# The whole config of the run, in the form that `config=` takes.
 CONFIG = "config.yaml"
 # The folder of the checkpoints that checkpoint.keep_last keeps.
 EPOCHS = "models"
@@ -154,27 +156,41 @@ def _unsafe(path: Path, why: str) -> InputError:
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
     """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
-    if state.get("format_version", 1) >= 2:
-        return state
+    for key in [key for key in state["model"] if key.startswith(_DROPPED)]:
+        del state["model"][key]
+    version = state.get("format_version", 1)
+    if version < 2:
+        _upgrade_to_2(state)
+    if version < 3 and "early_stop" in state:
+        position = ("num_updates", "done_batches", "epoch_memes", "epoch_loss")
+        state["position"] = {"epoch": state["current_epoch"], **{k: state[k] for k in position}}
+        state["random"] = {"ranks": state["random"]}
+        state["early_stop"]["best_metrics"] = state.get("best_figures", {})
+    return state
+
+
+def _upgrade_to_2(state: dict[str, Any]) -> None:
     if "early_stop" in state:
         state["early_stop"]["num_bad_epochs"] = state["early_stop"].pop("waited")
     state["image_preprocessing"] = asdict(IMAGENET)  # of all networks, whatever their weights want
     config = state.get("config", {})
-    if config.get("model") == "concat_vl":
-        for old, new in _RENAMED_IN_2.items():
-            for key in [key for key in state["model"] if key.startswith(old)]:
-                state["model"][key.replace(old, new, 1)] = state["model"].pop(key)
-        model = config["model_config"]["concat_vl"]
-        for keys, defaults in (
-            (model, _NEW_IN_2),
-            (model.get("language"), {"encoder": "sentence_vector"}),
-            (model.get("vision"), {"encoder": "torchvision"}),
-        ):
-            if keys:
-                keys.update({**defaults, **keys})
-    return state
+    if config.get("model") != "concat_vl":
+        return
+    for old, new in _RENAMED_IN_2.items():
+        for key in [key for key in state["model"] if key.startswith(old)]:
+            state["model"][key.replace(old, new, 1)] = state["model"].pop(key)
+    model = config["model_config"]["concat_vl"]
+    for keys, defaults in (
+        (model, _NEW_IN_2),
+        (model.get("language"), {"encoder": "sentence_vector"}),
+        (model.get("vision"), {"encoder": "torchvision"}),
+    ):
+        if keys:
+            keys.update({**defaults, **keys})
 
 
+# The auxiliary heads of GoogLeNet and Inception, which nothing used.
+_DROPPED = tuple(f"network.vision_module.network.{name}." for name in ("aux1", "aux2", "AuxLogits"))
 _RENAMED_IN_2 = {
     "network.fusion.": "network.head.hidden.0.",
     "network.classifier.": "network.head.classifier.",
@@ -221,7 +237,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pa
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Where two trees of settings differ, each as "training.seed 42 (now 7)"."""
+    """Where two configs differ, each as "training.seed 42 (now 7)"."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = [*old, *(name for name in new if name not in old)]
         pairs = [(f"{key}.{k}" if key else str(k), old.get(k), new.get(k)) for k in keys]
@@ -234,8 +250,10 @@ def folder_of_run(path: Path) -> Path:
     return path.parent.parent if path.parent.name in (EPOCHS, PREVIOUS) else path.parent
 
 
-def set_aside(folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS)) -> list[str]:
-    """Move an earlier run's checkpoints into ``folder``/previous, in place of those there.
+def set_aside(
+    folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS, METRICS, RESULTS)
+) -> list[str]:
+    """Move an earlier run's files into ``folder``/previous, in place of those there.
 
     Returns:
         The names of what was moved.

@@ -7,8 +7,27 @@ import numpy as np
 import torch
 
 
-def capture() -> dict[str, Any]:
-    """States of Python's, NumPy's and torch's generators (every CUDA device's, too)."""
+class RandomState:
+    """Python's, NumPy's and torch's generators (every CUDA device's, too), of all ranks."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states by rank. All ranks call it."""
+        own = _capture()
+        states: list[Any] = [own]
+        if torch.distributed.is_initialized():
+            states = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(states, own)
+        return {"ranks": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to this rank's state, if there were as many ranks."""
+        ranks = torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if ranks else 0
+        if len(state["ranks"]) == (torch.distributed.get_world_size() if ranks else 1):
+            _restore(state["ranks"][rank])
+
+
+def _capture() -> dict[str, Any]:
     numpy_state: Any = np.random.get_state()
     name, keys, position, has_gauss, cached = numpy_state
     return {
@@ -19,8 +38,8 @@ def capture() -> dict[str, Any]:
     }
 
 
-def restore(state: dict[str, Any]) -> None:
-    """Go back to a captured state; CUDA states only where as many devices are present."""
+def _restore(state: dict[str, Any]) -> None:
+    """CUDA states only where as many devices are present."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

@@ -134,10 +134,10 @@ WRONG = [
 
 @pytest.mark.parametrize("option", WRONG)
 def test_a_wrong_value_is_one_message_at_once(build, option):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError) as error:
         build(option)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
     message, (key, _, value) = str(error.value), option.partition("=")
     key = {"dataset": "datasets"}.get(key, key)
     assert "problems" in message or "\n" not in message
@@ -244,7 +244,11 @@ def test_trainers_of_mmf_keep_their_keys_but_ours_are_checked(build):
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(sorted(KEYS)), st.one_of(st.text(max_size=12), st.integers(), st.floats()))
+# Without env.user_dir: MMF imports it before the plug-in is there to check anything.
+@given(
+    st.sampled_from(sorted(KEYS.keys() - {"env.user_dir"})),
+    st.one_of(st.text(max_size=12), st.integers(), st.floats()),
+)
 def test_any_value_on_the_command_line_is_taken_or_one_input_error(build, key, value):
     try:
         build(f"{key}={value}")

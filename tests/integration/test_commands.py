@@ -10,6 +10,7 @@ import yaml
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training.metrics_log import METRICS, RESULTS, read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,18 @@ def test_a_run_leaves_what_prediction_needs(trained):
         assert (folder / name).stat().st_nlink == 1  # damage to the cache must not reach a run
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["training"]["seed"] == 42
+
+
+def test_metrics_of_each_epoch_and_of_the_best_are_in_files(trained):
+    folder, output, _ = trained
+    records = read_metrics(folder / METRICS)
+    results = json.loads((folder / RESULTS).read_text())
+    assert [record["epoch"] for record in records] == [1, 2]
+    best = records[results["best_epoch"] - 1]
+    assert results["val"] == best["val"] and results["best"] == best["val"][results["criterion"]]
+    assert results["updates"] == records[-1]["update"] and results["seed"] == 42
+    assert f"roc_auc {best['val']['hm_competition/roc_auc']:.4f}" in output
+    assert min(record["samples_per_second"] for record in records) > 0
 
 
 def test_no_wall_of_warnings(trained):

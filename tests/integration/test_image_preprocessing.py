@@ -85,7 +85,7 @@ def test_data_set_classifier_and_export_ask_the_encoder(mmf, sample, tmp_path, s
     member = MemeClassifier.load(tmp_path).members[0]
     with Image.open(path) as image:
         pixels = OWN.resize(image.convert("RGB"), SIZE).transpose(2, 0, 1)[None]
-    given = {"text": member.text_model.vectors([text]), "image": pixels}
+    given = {"text": member.prepare_text([text]).numpy(), "image": pixels}
     (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, given)
     assert abs(found[0] - written) < 1e-4
 
@@ -106,6 +106,7 @@ def test_a_checkpoint_of_0_1_0_keeps_imagenets_whatever_its_weights_want(
     state = checkpoints.load_checkpoint(path)
     del state["format_version"], state["image_preprocessing"]
     state["early_stop"]["waited"] = state["early_stop"].pop("num_bad_epochs")
+    state |= state.pop("position") | {"random": state["random"]["ranks"]}
     checkpoints.save_checkpoint(state, path)
     encoder = MemeClassifier.load(tmp_path).members[0].network.vision_module
     assert encoder.preprocessing == IMAGENET

@@ -32,7 +32,7 @@ import os, sys
 from mmf_cli.run import run
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin import trainer
-def predict(given):
+def predict(*given):
     raise InputError("the second alone")
 if os.environ["RANK"] == "1":
     trainer.predict = predict

@@ -12,6 +12,7 @@ from conftest import BIN, ROOT, TINY
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training.metrics_log import METRICS, read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,10 @@ def assert_same_run(one, other):
             a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True
         )
         assert all(torch.equal(m[key], n[key]) for m, n in moments for key in ("exp_avg", "step"))
+    found = [read_metrics(folder / METRICS) for folder in (one, other)]
+    same = ("epoch", "update", "train_loss", "val", "lr", "best")
+    assert len(found[0]) == a["current_epoch"]
+    assert [[r[k] for k in same] for r in found[0]] == [[r[k] for k in same] for r in found[1]]
 
 
 @pytest.mark.parametrize("crash_at", [1, 4, 6])
@@ -48,7 +53,7 @@ def test_a_crash_between_updates_changes_nothing(reference, mmf, tmp_path, monke
     update = ConcatTrainer._update
 
     def crash(self, *batches):
-        if self.num_updates == crash_at:
+        if self.position.num_updates == crash_at:
             raise RuntimeError("power cut")
         update(self, *batches)
 

@@ -165,7 +165,7 @@ def test_compressed_records_are_refused(tmp_path):
 def test_a_file_from_before_torch_wrote_checksums_is_refused(tmp_path):
     path = tmp_path / "best.ckpt"
     torch.save({"model": {}}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(InputError, match="no file of torch.save, or of one before 1.6"):
+    with pytest.raises(InputError, match="or of one before"):
         checkpoints.load_checkpoint(path)
 
 
@@ -174,4 +174,7 @@ def test_a_checkpoint_of_nothing_but_weights_loads(tmp_path, change):
     state = dict(STATE)
     change(state)
     torch.save(state, tmp_path / "best.ckpt")
-    assert checkpoints.load_checkpoint(tmp_path / "best.ckpt")["model"].keys() == {"weight", "steps"}
+    assert checkpoints.load_checkpoint(tmp_path / "best.ckpt")["model"].keys() == {
+        "weight",
+        "steps",
+    }

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training import checkpoints, random_state
+from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import (
     EvalBatchSampler,
     TrainBatchSampler,
@@ -20,7 +20,9 @@ from mmf_hm_concat.training.batch_samplers import (
     share,
 )
 from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.training.position import Position
 from mmf_hm_concat.training.precision import choose_precision
+from mmf_hm_concat.training.random_state import RandomState
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 6))
@@ -76,25 +78,59 @@ def test_several_data_sets_are_mixed_the_same_way_each_time():
     assert [fair.count(i) for i in range(3)] == [2, 2, 2]
 
 
+def follow(stop, *values):
+    """Take one value an epoch, of ten updates each; returns after which it was the best."""
+    metrics = [{stop.criterion: value, "other": 1.0} for value in values]
+    return [stop.update(each, epoch, 10 * epoch) for epoch, each in enumerate(metrics, 1)]
+
+
 def test_early_stop_follows_the_criterion():
     stop = EarlyStopping("x/roc_auc", minimize=False, patience=2, min_delta=0.01)
-    assert stop.update(0.5, 1, 10) and not stop.stop
-    assert stop.update(0.505, 2, 20)  # better, but by less than min_delta
-    assert not stop.stop
-    assert not stop.update(0.4, 3, 30) and stop.stop
+    # The second is better, but by less than min_delta.
+    assert follow(stop, 0.5, 0.505) == [True, True] and not stop.stop
+    assert follow(stop, 0.4) == [False] and stop.stop
     assert (stop.best, stop.best_epoch, stop.best_update) == (0.505, 2, 20)
+    assert stop.best_metrics == {"x/roc_auc": 0.505, "other": 1.0}
 
 
-def test_early_stop_takes_no_nan_for_the_best():
+def test_early_stop_takes_no_nan_for_the_best_once_there_is_another():
     stop = EarlyStopping("x/roc_auc", minimize=False, patience=9, min_delta=0)
-    assert not stop.update(math.nan, 1, 1)
-    assert stop.update(0.3, 2, 2) and not stop.update(math.nan, 3, 3)
-    assert stop.best == 0.3
+    assert follow(stop, math.nan, math.nan, 0.3, math.nan) == [True, True, True, False]
+    assert stop.best == 0.3 and stop.best_metrics["x/roc_auc"] == 0.3
 
 
 def test_early_stop_minimizes():
     stop = EarlyStopping("total_loss", minimize=True, patience=9, min_delta=0)
-    assert stop.update(0.7, 1, 1) and not stop.update(0.8, 2, 2) and stop.update(0.6, 3, 3)
+    assert follow(stop, 0.7, 0.8, 0.6) == [True, False, True]
+
+
+def test_early_stop_goes_on_as_if_never_interrupted():
+    whole, first, second = (EarlyStopping("x", False, 3, 0.1) for _ in range(3))
+    values = (0.1, 0.5, 0.55, math.nan, 0.3, 0.9)
+    expected = follow(whole, *values)
+    begun = follow(first, *values[:3])
+    second.load_state_dict(first.state_dict())
+    assert begun + follow(second, *values[3:]) == expected
+    assert second.stop == whole.stop and second.reference == whole.reference
+
+
+def test_position_goes_on_in_the_middle_of_an_epoch():
+    position, resumed = (Position(torch.device("cpu")) for _ in range(2))
+    position.start_epoch()
+    position.count_update(torch.tensor(3.0), batches=2, memes=8)
+    resumed.load_state_dict(position.state_dict())
+    resumed.start_epoch()
+    resumed.count_update(torch.tensor(1.0), batches=1, memes=4)
+    assert resumed.state_dict() == {
+        "epoch": 1,
+        "num_updates": 2,
+        "done_batches": 3,
+        "epoch_memes": 12,
+        "epoch_loss": torch.tensor(4.0),
+    }
+    resumed.done_batches = 0
+    resumed.start_epoch()
+    assert (resumed.epoch, resumed.epoch_memes, float(resumed.epoch_loss)) == (2, 0, 0.0)
 
 
 def test_weights_of_another_model_are_listed_by_key(tmp_path):
@@ -171,10 +207,10 @@ def test_random_states_survive_a_checkpoint(tmp_path):
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
 
-    checkpoints.save_checkpoint({"model": {}, "random": random_state.capture()}, tmp_path / "c")
+    checkpoints.save_checkpoint({"model": {}, "random": RandomState().state_dict()}, tmp_path / "c")
     drawn = draw()
     assert draw() != drawn
-    random_state.restore(checkpoints.load_checkpoint(tmp_path / "c")["random"])
+    RandomState().load_state_dict(checkpoints.load_checkpoint(tmp_path / "c")["random"])
     assert draw() == drawn
 
 
@@ -198,17 +234,17 @@ def test_differences_of_settings_are_named_by_their_keys():
     ]
 
 
-def test_the_settings_of_a_run_hold_nothing_of_its_processes():
+def test_the_config_of_a_run_holds_nothing_of_its_processes():
     from omegaconf import OmegaConf
 
-    from mmf_hm_concat.mmf_plugin.resume import settings_of_run
+    from mmf_hm_concat.mmf_plugin.run_config import config_of_run
 
     config = {
         "model": "concat_vl",
         "model_config": {"concat_vl": {"dropout": 0.1, "model": "concat_vl"}},
         **{"start_rank": 0, "device_id": 1, "distributed": {"init_method": "env://", "rank": 1}},
     }
-    assert settings_of_run(OmegaConf.create(config)) == {
+    assert config_of_run(OmegaConf.create(config)) == {
         "model": "concat_vl",
         "model_config": {"concat_vl": {"dropout": 0.1}},
     }

@@ -1,0 +1,214 @@
+"""Saves and restores the state of a run: what that is, the objects that hold it say themselves."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from mmf.utils.distributed import is_master
+from omegaconf import DictConfig
+from torch import nn
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
+from mmf_hm_concat.mmf_plugin.run_config import changes, config_of_run
+from mmf_hm_concat.mmf_plugin.shared import shared
+from mmf_hm_concat.mmf_plugin.starting_point import load_on_all_ranks
+from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.utils.files import remove_leftovers
+from mmf_hm_concat.utils.text import first_and_more
+
+
+class Stateful(Protocol):
+    """What a resume needs: on every rank, `state_dict` gives tensors and plain values."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+class Checkpointer:
+    """The checkpoints of one training.
+
+    Args:
+        model: its state is the checkpoint's "model".
+        optimization: what `checkpoint.reset.optimizer` leaves as it is; by the checkpoint's key.
+        counts: what `checkpoint.reset.counts` leaves as it is.
+        log: takes a message and its level.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        save_dir: Path,
+        model: nn.Module,
+        optimization: Mapping[str, Stateful],
+        counts: Mapping[str, Stateful],
+        log: Callable[..., None],
+    ):
+        self.config, self.save_dir, self.log = config, save_dir, log
+        self.model, self.optimization, self.counts = model, optimization, counts
+        self.run = uuid.uuid4().hex
+        self.writer = checkpoints.CheckpointWriter()
+
+    def start(self, path: Path | None) -> bool:
+        """Resume from a checkpoint as `checkpoint` says; None: start afresh.
+
+        Returns:
+            Whether this run's own best checkpoint is there.
+        """
+        wanted = self.config.checkpoint
+        own = path is not None and self.save_dir.resolve() in path.resolve().parents
+        on_first_rank(lambda: self._clear_folder(own))
+        if path is None:
+            return False
+        state, path = load_on_all_ranks(path, self.log, mend=own)
+        if wanted.resume_pretrained and wanted.pretrained_state_mapping:
+            load_mapped(self.model, state["model"], wanted.pretrained_state_mapping, self.log)
+            return False
+        _check_text_model(state, path)
+        checkpoints.load_weights(self.model, state["model"], path)
+        if wanted.reset.all or "run" not in state or wanted.resume_pretrained:
+            self.log(f"Starting from the weights of {path}.")
+            return False
+        _warn_of_changes(state, path, self.config, self.log)
+        owners = {} if wanted.reset.optimizer else dict(self.optimization)
+        if not wanted.reset.counts:
+            owners |= self.counts
+            self.run = state["run"] if own else self.run
+        for key, owner in owners.items():
+            if state.get(key) is not None:
+                owner.load_state_dict(state[key])
+        self.log(f"Resuming {path}: epoch {state['current_epoch']}, update {state['num_updates']}.")
+        return on_first_rank(self._has_own_best)
+
+    def save(self, *names: str) -> None:
+        """Begin to save the whole state. All ranks call it, and the first one writes.
+
+        Args:
+            names: of the files in `env.save_dir`. Best before current: a run that goes on from
+                the current one relies on the best.
+        """
+        owners = {"model": self.model, **self.optimization, **self.counts}
+        state = {key: owner.state_dict() for key, owner in owners.items()}
+        if is_master():
+            self.writer.save({**self._header(state), **state}, *(self.save_dir / n for n in names))
+
+    def keep_last(self, epoch: int) -> None:
+        """`checkpoint.keep_last`: the newest epochs' checkpoints in models/, older ones deleted."""
+        count = self.config.checkpoint.keep_last
+        if not count or not is_master():
+            return
+        self.writer.wait()
+        folder = self.save_dir / checkpoints.EPOCHS
+        folder.mkdir(exist_ok=True)
+        target = folder / f"epoch_{epoch:04d}.ckpt"
+        target.unlink(missing_ok=True)
+        target.hardlink_to(self.save_dir / checkpoints.CURRENT)
+        for old in sorted(folder.glob("epoch_*.ckpt"))[:-count]:
+            old.unlink()
+
+    def load_best(self) -> None:
+        """Fill the model from the best checkpoint of this training, once all is written."""
+        path = self.save_dir / checkpoints.BEST
+        state, path = load_on_all_ranks(path, self.log)
+        checkpoints.load_weights(self.model, state["model"], path)
+
+    def _header(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """What says what this checkpoint is, beside the state."""
+        preprocessing = getattr(self.model, "preprocessing", None)  # MMF's models have none
+        return {
+            "format_version": checkpoints.FORMAT_VERSION,
+            "run": self.run,
+            "text_model": shared().text_model_checksum,
+            "image_preprocessing": preprocessing and asdict(preprocessing),
+            "config": config_of_run(self.config),
+            # As MMF names them, for its tools and for people; a resume reads their owners' state.
+            "current_epoch": state["position"]["epoch"],
+            "num_updates": state["position"]["num_updates"],
+            "best_update": state["early_stop"]["best_update"],
+            "best_metric_value": state["early_stop"]["best"],
+        }
+
+    def _clear_folder(self, own: bool) -> None:
+        """Remove what a kill has left; set aside an earlier run's files, unless it goes on."""
+        remove_leftovers(self.save_dir, "*.ckpt")
+        if not own and (moved := checkpoints.set_aside(self.save_dir)):
+            self.log(
+                f"{self.save_dir} holds an earlier run: its {', '.join(moved)} moved to "
+                f"{self.save_dir / checkpoints.PREVIOUS}. (To go on with it instead: "
+                "checkpoint.resume=true.)",
+                "warning",
+            )
+
+    def _has_own_best(self) -> bool:
+        """Whether best.ckpt is there, whole and this run's; another one is set aside."""
+        best = self.save_dir / checkpoints.BEST
+        if not best.is_file():
+            return False
+        try:
+            if checkpoints.load_checkpoint(best).get("run") == self.run:
+                return True
+            problem = f"{best} is of another run."
+        except InputError as error:
+            problem = str(error)
+        checkpoints.set_aside(self.save_dir, (checkpoints.BEST,))
+        self.log(f"{problem} Moved to {self.save_dir / checkpoints.PREVIOUS}.", "warning")
+        return False
+
+
+def load_for_prediction(
+    model: nn.Module, path: Path, config: DictConfig, log: Callable[..., None]
+) -> None:
+    """Fill the model from a checkpoint; InputError for one that belongs to another text model."""
+    state, path = load_on_all_ranks(path, log)
+    _check_text_model(state, path)
+    _warn_of_changes(state, path, config, log)
+    checkpoints.load_weights(model, state["model"], path)
+    log(f"Using the checkpoint {path} (epoch {state.get('current_epoch', '?')}).")
+
+
+def _check_text_model(state: Mapping[str, Any], path: Path) -> None:
+    wanted, found = state.get("text_model"), shared().text_model_checksum
+    if wanted and found and wanted != found:
+        raise InputError(
+            f"{path} was trained with the text model {wanted[:12]}, but {found[:12]} is in use: "
+            "its sentence vectors mean something else. Use the text_model.bin that lies beside "
+            "that checkpoint."
+        )
+
+
+def _warn_of_changes(
+    state: Mapping[str, Any], path: Path, config: DictConfig, log: Callable[..., None]
+) -> None:
+    predicting = config.evaluation.predict
+    if found := changes(state.get("config", {}), config, predicting):
+        log(
+            f"{path} was made with another config: {', '.join(first_and_more(found, 10))}.",
+            "warning",
+        )
+
+
+def load_mapped(
+    model: nn.Module, state: Mapping[str, Any], mapping: DictConfig, log: Callable[..., None]
+) -> None:
+    """MMF's `pretrained_state_mapping`: copy the parameters under some names to others."""
+    own = model.state_dict()
+    taken = {}
+    for target, source in mapping.items():
+        for key, value in state.items():
+            if key.startswith(f"{source}."):
+                taken[f"{target}.{key[len(source) + 1 :]}"] = value
+    wrong = [k for k, v in taken.items() if k not in own or own[k].shape != v.shape]
+    if wrong or not taken:
+        raise InputError(
+            "checkpoint.pretrained_state_mapping: "
+            + (
+                f"these do not fit the model: {', '.join(first_and_more(wrong, 10))}"
+                if wrong
+                else "nothing found"
+            )
+        )
+    model.load_state_dict(own | taken)
+    log(f"Took over {len(taken)} parameters from the checkpoint.")

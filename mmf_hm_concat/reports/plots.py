@@ -1,0 +1,118 @@
+"""Plots as PNG: one style, colours that colour-blind people can tell apart, the same bytes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mmf_hm_concat.reports.page import Plot
+
+# Okabe and Ito (2008), "Color Universal Design": blue, vermillion, grey, orange, green.
+BENIGN, HATEFUL, UNKNOWN = "#0072b2", "#d55e00", "#999999"
+COLOURS = {"benign": BENIGN, "hateful": HATEFUL, "unlabelled": UNKNOWN}
+# A hatch tells the classes apart in grey print, too.
+HATCHES = {"benign": "", "hateful": "///", "unlabelled": "..."}
+STYLE: Any = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "hatch.color": "white",
+    "legend.frameon": False,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "figure.dpi": 160,
+}
+
+
+def bars(name: str, title: str, counts: Mapping[str, Mapping[str, int]], unit: str) -> Plot:
+    """Stacked bars: for each name (a split) its parts (a class) and their counts of ``unit``."""
+
+    def draw(axes: Axes) -> None:
+        left = np.zeros(len(counts))
+        for part in COLOURS:
+            width = np.array([of_one.get(part, 0) for of_one in counts.values()])
+            if width.any():
+                axes.barh(
+                    list(counts),
+                    width,
+                    left=left,
+                    label=part,
+                    color=COLOURS[part],
+                    hatch=HATCHES[part],
+                )
+                left += width
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        _legend(axes)
+
+    return _plot(name, title, draw, height=1.7 + 0.32 * len(counts))
+
+
+def histogram(
+    name: str, title: str, values: Mapping[str, Sequence[float]], xlabel: str, ylabel: str
+) -> Plot:
+    """Whole numbers of each class, as outlines over common bins, shares of the class in percent."""
+
+    def draw(axes: Axes) -> None:
+        top = max(max(of_class) for of_class in values.values())
+        step = max(1, int(np.ceil((top + 1) / 40)))
+        bins = np.arange(0, top + 1 + step, step) - 0.5
+        for part, of_class in values.items():
+            share = np.full(len(of_class), 100 / len(of_class))
+            axes.hist(
+                of_class,
+                bins.tolist(),
+                weights=share,
+                histtype="step",
+                linewidth=2,
+                label=part,
+                color=COLOURS[part],
+                linestyle="--" if part == "hateful" else "-",
+            )
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        _legend(axes)
+
+    return _plot(name, title, draw)
+
+
+def sizes(name: str, title: str, width: Sequence[int], height: Sequence[int]) -> Plot:
+    """Images by width and height; a larger dot stands for more images of that size."""
+
+    def draw(axes: Axes) -> None:
+        at, count = np.unique(np.stack([width, height]), axis=1, return_counts=True)
+        area = 8 + 90 * count / count.max()
+        axes.scatter(at[0], at[1], area, color=BENIGN, alpha=0.45, linewidths=0)
+        axes.set_xlabel("width (pixels)")
+        axes.set_ylabel("height (pixels)")
+        axes.set_xlim(0, 1.08 * max(width))
+        axes.set_ylim(0, 1.08 * max(height))
+
+    return _plot(name, title, draw)
+
+
+def _legend(axes: Axes) -> None:
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderpad=0.1)
+
+
+def _plot(name: str, title: str, draw: Callable[[Axes], None], height: float = 3.4) -> Plot:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, height), layout="constrained")
+        draw(figure.add_subplot())
+        figure.suptitle(title, x=0.02, ha="left", fontsize=11, wrap=True)
+        content = BytesIO()
+        figure.savefig(content, format="png", metadata={"Software": None})
+    return Plot(name, title, content.getvalue())
