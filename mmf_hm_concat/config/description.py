@@ -123,7 +123,9 @@ OF_EVALUATION: dict[str, Key] = {
     "metrics": Key(list[NAME | BUILT] | text("one name"), "MMF's metrics, by name."),
     "predict": Key(bool, "Predict the test split; mmf_predict sets it."),
     "predict_file_format": Key(Literal["csv", "json"], "Of MMF's report file."),
-    "predict_file": Key(FILE | None, "Where the submission goes; null: into env.save_dir."),
+    "predict_file": Key(
+        FILE | None, "Where the submission goes, from the current folder; null: into env.save_dir."
+    ),
     "threshold": Key(number(above=0, most=1), "Hateful from this probability on."),
     "id_format": Key(Literal["number", "padded"], "ids in the submission: 1236, or 01236."),
 }

@@ -4,7 +4,6 @@ Both work in any MMF data set with a `text` field or an image. Our own data set 
 them meme by meme: it asks for all sentence vectors at once, and for the settings of the image.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,9 @@ from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.mmf_plugin.shared import shared
-from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_or_fall_back
+from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_whole, may_fall_back
+from mmf_hm_concat.training import run_folder
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
-from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.text import first_and_more
 
 # Params of the processors that MMF's data sets have by default: in the YAML, ours are merged over
@@ -43,7 +42,7 @@ from mmf_hm_concat.utils.text import first_and_more
 OF_OTHERS = ("max_length", "vocab", "preprocessor", "transforms")
 
 
-def run_folder() -> Path:
+def folder_to_start_from() -> Path:
     """The folder of the checkpoint that this run starts from, else the one it saves into."""
     resume_file = registry.get("config").checkpoint.resume_file
     return folder_of_run(Path(resume_file)) if resume_file else Path(get_mmf_env(key="save_dir"))
@@ -70,7 +69,8 @@ def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
     if config.training.trainer == "concat_trainer" and not takes_parts:
         path = find_checkpoint(config, Path(get_mmf_env(key="save_dir")))
         if path is not None:
-            state, _ = load_or_fall_back(path, log=lambda *message: None)  # the trainer reports it
+            # What is wrong with it, the trainer says.
+            state, _ = load_whole(path, lambda *message: None, may_fall_back(config))
             if state.get("image_preprocessing"):
                 return ImagePreprocessing(**state["image_preprocessing"])
     return model.image_preprocessing(_own_config(config))
@@ -117,7 +117,7 @@ class FastTextSentenceVector(BaseProcessor):
         self.text_model: TextModel | WordVectors | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
-        carried = run_folder() / TEXT_MODEL
+        carried = folder_to_start_from() / TEXT_MODEL
         settings = registry.get("config")
         trains = "train" in settings.run_type and not settings.evaluation.predict
         if (not trains or settings.checkpoint.resume) and carried.is_file():
@@ -139,20 +139,27 @@ class FastTextSentenceVector(BaseProcessor):
             cache_dir: keeps the fitted model for later runs.
         """
         first = shared().text_statistics is None
+        save_dir = Path(get_mmf_env(key="save_dir"))
         if self.text_model is None:
             if self.model_file and self.model_file.endswith(ENDINGS):
                 self._use(cut_word_vectors(Path(self.model_file), texts, cache_dir))
             elif self.model_file:
                 self._use(load_text_model(self.model_file))
             elif not first:
-                self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
+                self._use(load_text_model(run_folder.staged(save_dir, TEXT_MODEL)))
             else:
                 self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
-            carried = Path(get_mmf_env(key="save_dir")) / TEXT_MODEL
-            path = self.text_model.path  # type: ignore[attr-defined]
-            on_first_rank(lambda: _carry(path, carried))
         if first:
             shared().text_statistics = mean_and_std(self.vectors(texts))
+            on_first_rank(lambda: self._carry(save_dir))
+
+    def _carry(self, save_dir: Path) -> None:
+        """Copy the text model to the run: at once, or with the first checkpoint of our trainer."""
+        assert self.text_model is not None
+        if registry.get("config").training.trainer == "concat_trainer":
+            run_folder.stage(save_dir, self.text_model.path, TEXT_MODEL)
+        elif self.text_model.path != save_dir / TEXT_MODEL:
+            run_folder.copy_file(self.text_model.path, save_dir / TEXT_MODEL)
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Sentence vectors of many texts, float32 (N, dim)."""
@@ -204,18 +211,6 @@ def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
         shown = "\n  ".join(first_and_more(problems, 20))
         raise InputError(f"annotations of the text processor:\n  {shown}")
     return texts
-
-
-def _carry(source: str | Path, target: Path) -> None:
-    """Copy the text model into the run's folder. No link: what damages one must leave the other."""
-    try:
-        with atomic_write(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise InputError(
-            f"{target}: the text model cannot be copied there ({error}). Free some space, or use "
-            "another env.save_dir."
-        ) from None
 
 
 @registry.register_processor("resnet_image")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from mmf.common.dataset_loader import DatasetLoader
 from mmf.common.registry import registry
 from mmf.trainers.base_trainer import BaseTrainer
@@ -35,10 +36,9 @@ from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
 from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
-from mmf_hm_concat.mmf_plugin.run_config import save_config
 from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
 from mmf_hm_concat.mmf_plugin.train_step import TrainStep
-from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training import checkpoints, run_folder
 from mmf_hm_concat.training.early_stopping import EarlyStopping
 from mmf_hm_concat.training.metrics_log import RESULTS, write_results
 from mmf_hm_concat.training.position import Position
@@ -68,7 +68,17 @@ class ConcatTrainer(BaseTrainer):
             for processor in ("text_processor", "image_processor"):
                 registry.unregister(f"{dataset}_{processor}")
         self._agree_on_seed()
-        super().load()
+        self.lock: FileLock | None = None
+        try:
+            super().load()
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        """Let others train in the folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def _agree_on_seed(self) -> None:
         """Take the first rank's seed: with `training.seed: -1` MMF draws one in each process."""
@@ -82,6 +92,10 @@ class ConcatTrainer(BaseTrainer):
     def _set_device(self) -> None:
         self.save_dir = Path(get_mmf_env(key="save_dir"))
         self.predicting = bool(self.config.evaluation.predict)
+        if "train" in self.config.run_type and not self.predicting:
+            on_first_rank(self._claim_folder)
+        else:
+            on_first_rank(lambda: run_folder.recover_if_free(self.save_dir))
         self.start = on_first_rank(lambda: find_checkpoint(self.config, self.save_dir))
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
         use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
@@ -90,6 +104,10 @@ class ConcatTrainer(BaseTrainer):
             torch.cuda.set_device(self.device)
         registry.register("current_device", self.device)
         registry.register("global_device", get_rank())
+
+    def _claim_folder(self) -> None:
+        self.lock = run_folder.lock(self.save_dir)
+        run_folder.recover(self.save_dir)
 
     def config_based_setup(self) -> None:
         self.precision, why = choose_precision(self.config.training.precision, self.device)
@@ -180,9 +198,9 @@ class ConcatTrainer(BaseTrainer):
             },
             log=self.log,
         )
-        if not self.checkpointer.start(self.start):
+        self.checkpointer.start(self.start)
+        if not self.checkpointer.has_best:
             self.early_stop.forget_best()  # or nothing might ever be better and saved as best
-        on_first_rank(lambda: save_config(self.config, self.save_dir))
         finished = self.position.epoch - (self.position.done_batches > 0)
         run = self.checkpointer.run
         sinks = build_sinks(self.config, self.save_dir, self.log, finished, run)
@@ -205,9 +223,12 @@ class ConcatTrainer(BaseTrainer):
     # ---- training ----
 
     def train(self) -> None:
-        if "train" in self.run_type:
-            self._train()
-        self.inference()
+        try:
+            if "train" in self.run_type:
+                self._train()
+            self.inference()
+        finally:
+            self._release()
 
     def _train(self) -> None:
         training = self.config.training
@@ -228,10 +249,11 @@ class ConcatTrainer(BaseTrainer):
             while self._goes_on():
                 self._train_epoch()
         # The first rank has now written everything: before, the others must not look.
-        if not on_first_rank((self.save_dir / checkpoints.BEST).is_file):
+        on_first_rank(lambda: None)
+        if not self.checkpointer.has_best:
             raise InputError(
-                f"Nothing was trained, and there is no {self.save_dir / checkpoints.BEST}: raise "
-                "training.max_epochs or training.max_updates."
+                f"Nothing was trained, and this run has no {checkpoints.BEST} in {self.save_dir}: "
+                "raise training.max_epochs or training.max_updates."
             )
         self._write_results()
         stop, config = self.early_stop, shlex.quote(str(self.save_dir / checkpoints.CONFIG))
@@ -312,6 +334,7 @@ class ConcatTrainer(BaseTrainer):
             self.lr_scheduler.step(metrics["total_loss"])
         position = self.position
         is_best = self.early_stop.update(metrics, position.epoch, position.num_updates)
+        self.checkpointer.take_over()
         self.progress.end_epoch(
             {
                 "epoch": position.epoch,

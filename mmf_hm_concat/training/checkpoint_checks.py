@@ -59,8 +59,8 @@ def check_file(file: BinaryIO) -> None:
     except NotACheckpoint:
         raise
     except Exception as error:  # a damaged archive or pickle can fail in any way
-        if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
-            raise  # the file may be whole; EINVAL: it names a place before its beginning
+        if not is_of_file(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise NotACheckpoint(
             f"it is torn, or no file of torch.save, or of one before 1.6 ({reason[:80]})"
@@ -68,6 +68,13 @@ def check_file(file: BinaryIO) -> None:
     if foreign := sorted(named - GLOBALS):
         names = ", ".join(each.replace(" ", ".") for each in foreign[:3])
         raise NotACheckpoint(f"it holds more than plain tensors and values ({names})")
+
+
+def is_of_file(error: Exception) -> bool:
+    """Whether what went wrong while reading is the file's own fault, which may be whole else."""
+    if isinstance(error, OSError):
+        return error.errno in (None, errno.EINVAL)  # EINVAL: it names a place before its beginning
+    return not isinstance(error, MemoryError) and "allocate memory" not in str(error)
 
 
 def _globals(pickle: bytes) -> set[str]:

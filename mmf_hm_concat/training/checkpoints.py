@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training.checkpoint_checks import NotACheckpoint, check_file, check_state
-from mmf_hm_concat.training.metrics_log import METRICS, RESULTS
+from mmf_hm_concat.training.checkpoint_checks import (NotACheckpoint, check_file, check_state, is_of_file)
 from mmf_hm_concat.utils.files import atomic_write, open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
@@ -33,8 +32,12 @@ BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
 CONFIG = "config.yaml"
 # The folder of the checkpoints that checkpoint.keep_last keeps.
 EPOCHS = "models"
-# Where the checkpoints of an earlier run in the same folder go.
+# Where earlier runs of the same folder are, see run_folder.py.
 PREVIOUS = "previous"
+
+
+class TornCheckpoint(InputError):
+    """The file itself is damaged, so that another checkpoint has to do."""
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
@@ -131,13 +134,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             state = torch.load(file, map_location="cpu", weights_only=True)
         check_state(state)
     except NotACheckpoint as problem:
-        raise _unsafe(path, str(problem)) from None
-    except Exception as error:
-        if isinstance(error, OSError | MemoryError) or "allocate memory" in str(error):
+        raise _torn(path, str(problem)) from None
+    except Exception as error:  # of a damaged archive or pickle, any
+        if not is_of_file(error):
             reason = getattr(error, "strerror", None) or "not enough memory"
             raise InputError(f"{path}: cannot be read just now ({reason}).") from None
         # What torch says goes on to tell how to load it unsafely.
-        raise _unsafe(path, "its tensors and values do not fit together") from None
+        raise _torn(path, "its tensors and values do not fit together") from None
     try:
         return _upgraded(state)
     except (AttributeError, KeyError, TypeError) as error:
@@ -147,8 +150,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _unsafe(path: Path, why: str) -> InputError:
-    return InputError(
+def _torn(path: Path, why: str) -> TornCheckpoint:
+    return TornCheckpoint(
         f"{path}: not a checkpoint that can be loaded safely: {why}. Take a whole copy of it, or "
         "another checkpoint of the run."
     )
@@ -248,21 +251,3 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 def folder_of_run(path: Path) -> Path:
     """The `env.save_dir` that a checkpoint belongs to, which may lie in a folder of it."""
     return path.parent.parent if path.parent.name in (EPOCHS, PREVIOUS) else path.parent
-
-
-def set_aside(
-    folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS, METRICS, RESULTS)
-) -> list[str]:
-    """Move an earlier run's files into ``folder``/previous, in place of those there.
-
-    Returns:
-        The names of what was moved.
-    """
-    moved = [name for name in names if (folder / name).exists()]
-    for name in moved:
-        target = folder / PREVIOUS / name
-        target.parent.mkdir(exist_ok=True)
-        if target.is_dir():
-            shutil.rmtree(target)
-        (folder / name).replace(target)
-    return moved

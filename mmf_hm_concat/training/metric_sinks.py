@@ -62,9 +62,8 @@ class LogLine(MetricSink):
         )
         self.seconds.append(record["seconds"])
         to_go = self.max_epochs - record["epoch"]
-        left = ""
-        if 0 < to_go < math.inf:
-            left = f", at most {sum(self.seconds) / len(self.seconds) * to_go:.0f} s left"
+        seconds = sum(self.seconds) / len(self.seconds) * to_go
+        left = f", at most {seconds:.0f} s left" if 0.5 < seconds < math.inf else ""
         self.log(
             f"epoch {record['epoch']}/{total}: train loss {record['train_loss']:.4f}; "
             f"validation {shown}; lr {record['lr']:.2g}, "

@@ -25,24 +25,27 @@ class MetricsLog(MetricSink):
             a line that a kill cut short are removed.
 
     Raises:
-        InputError: the file cannot be written; by `epoch`, too.
+        InputError: by `epoch`: the file cannot be written.
     """
 
     def __init__(self, path: Path, epochs: int = 0):
-        self.path = path
-        kept = [record for record in read_metrics(path) if record["epoch"] <= epochs]
-        try:
-            with atomic_write(path) as temporary:
-                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-        except OSError as error:
-            raise _cannot_write(path, error) from None
+        self.path, self.epochs = path, epochs
+        self._is_cut = False
 
     def epoch(self, record: Record) -> None:
         try:
+            if not self._is_cut:  # not before: until then the file is an earlier run's
+                self._cut()
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
         except OSError as error:
             raise _cannot_write(self.path, error) from None
+
+    def _cut(self) -> None:
+        kept = [record for record in read_metrics(self.path) if record["epoch"] <= self.epochs]
+        with atomic_write(self.path) as temporary:
+            temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self._is_cut = True
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -57,6 +60,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict) and isinstance(record.get("epoch"), int):
             records.append(record)
     return records
+
+
+def read_results(path: Path) -> dict[str, Any] | None:
+    """A `results.json`; None where there is none, or it is damaged."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return results if isinstance(results, dict) else None
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
