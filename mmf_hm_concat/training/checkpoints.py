@@ -20,7 +20,12 @@ from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training.checkpoint_checks import (NotACheckpoint, check_file, check_state, is_of_file)
+from mmf_hm_concat.training.checkpoint_checks import (
+    NotACheckpoint,
+    check_file,
+    check_state,
+    is_of_file,
+)
 from mmf_hm_concat.utils.files import atomic_write, open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
