@@ -67,7 +67,8 @@ def test_a_file_anywhere_with_ids_of_both_kinds(predict, trained, sample, tmp_pa
 def test_threshold_and_form_of_the_ids(predict, sample, tmp_path):
     middle = pd.read_csv(predict("dev")[0]).proba.median()  # which CPU trained decides where it is
     options = [f"evaluation.threshold={middle}", "evaluation.id_format=padded"]
-    path, log = predict("dev", *options, "evaluation.metrics=[{type: f1, params: {average: micro}}]")
+    micro_f1 = "evaluation.metrics=[{type: f1, params: {average: micro}}]"
+    path, log = predict("dev", *options, micro_f1)
     memes = lines_of(sample / "dev.jsonl")
     table = pd.read_csv(path, dtype={"id": str})
     assert table.id.tolist() == [f"{int(meme['id']):05}" for meme in memes]
