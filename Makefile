@@ -1,6 +1,8 @@
 # make demo: from nothing to a submission on a sample. make test: the tests. Both set up .venv.
 # Another Python (3.10 to 3.13): make PYTHON=python3.12 demo
+# Libraries of more encoders (timm, open_clip, wordllama): make EXTRAS=encoders install
 PYTHON ?= python3
+EXTRAS ?=
 BIN := .venv/bin
 SAMPLE := data/sample
 RUN := save/sample
@@ -17,6 +19,7 @@ demo: install
 	@echo "The submission is $(RUN)/submission.csv, the log $(RUN)/train.log, the model $(RUN)/best.ckpt."
 	@echo "What the model says of the first test memes is drawn in $(RUN)/memes.png."
 
+test: EXTRAS := encoders,test_encoders
 test: install
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
@@ -30,4 +33,4 @@ docs: install
 	$(BIN)/python tools/config_page.py
 
 install:
-	@$(PYTHON) tools/install.py
+	@$(PYTHON) tools/install.py --extras "$(EXTRAS)"

@@ -37,6 +37,8 @@ setup(
     install_requires=requirements("plugin"),
     extras_require={
         "dev": requirements("dev") + requirements("export"),
+        "encoders": requirements("encoders"),
+        "test_encoders": requirements("test_encoders"),
         "export": requirements("export"),
     },
     entry_points={"console_scripts": ["hm_concat = mmf_hm_concat.cli:main"]},

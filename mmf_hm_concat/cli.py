@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
         *(_add_sample, _add_config, _add_check_data, _add_explore, _add_check, _add_show),
-        *(_add_predict, _add_ensemble, _add_export),
+        *(_add_predict, _add_ensemble, _add_export, _add_runs),
     ):
         add_command(commands)
     chosen = parser.parse_args(arguments)
@@ -140,6 +140,16 @@ def _add_ensemble(commands: Commands) -> None:
     add.set_defaults(run=ensemble)
 
 
+def _add_runs(commands: Commands) -> None:
+    add = commands.add_parser("runs", help="list runs: when, what, how good, how they differ")
+    add.add_argument(
+        "folder", type=Path, nargs="?", default=Path("save"), metavar="DIR",
+        help="a folder that holds runs, at any depth (./save)",
+    )  # fmt: skip
+    add.add_argument("--json", action="store_true", help="for programs")
+    add.set_defaults(run=runs)
+
+
 def _add_export(commands: Commands) -> None:
     add = commands.add_parser("export", help="write a trained concat_vl as an ONNX file")
     add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
@@ -192,6 +202,16 @@ def export(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.inference.export import export as export_run
 
     print(export_run(chosen.run_folder, chosen.out))
+    return 0
+
+
+def runs(chosen: argparse.Namespace) -> int:
+    import json
+
+    from mmf_hm_concat.reports.runs import describe_runs, table
+
+    found = describe_runs(chosen.folder)
+    print(json.dumps(found, indent=2) if chosen.json else printable(table(found, chosen.folder)))
     return 0
 
 

@@ -1,6 +1,7 @@
 """What the tests share: a tiny sample of memes, and the real commands run on it."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,21 @@ TINY = [
     "training.max_epochs=2",
     "training.batch_size=16",
 ]
+# A CLIP that computes in milliseconds, in open_clip's words.
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+def add_tiny_clip(folder, name="tiny-clip"):
+    """Let open_clip know `TINY_CLIP`, by a file in ``folder``; returns its name."""
+    import open_clip
+
+    (folder / f"{name}.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(folder / f"{name}.json")
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmf_hm_concat.cli import main
 
@@ -49,3 +50,10 @@ def test_control_characters_in_names_do_nothing_to_the_terminal(tmp_path, capsys
     assert main(["check", str(data / "x.csv"), "--data", str(data)]) == 1
     printed = "".join(capsys.readouterr())
     assert "\x1b" not in printed and "\\x1b[2Jdata" in printed
+
+
+def test_config_show_prints_what_a_project_changes():
+    command = [BIN / "hm_concat", "config", "show", "concat/sample", "--changed"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["model_config"]["concat_vl"]["vision"]["name"] == "resnet18"

@@ -1,6 +1,6 @@
 """Make `.venv`: MMF 1.0.0rc10, unmodified, on today's Python, with this plug-in beside it.
 
-    python3 tools/install.py
+    python3 tools/install.py [--extras encoders,...]
 
 Uses nothing but the standard library and the Python package index. MMF's wheel is
 downloaded, its digest compared, and its *metadata* rewritten: the requirements it was
@@ -8,9 +8,10 @@ published with (torch 1.5.0, demjson 2.2.4, ...) can no longer be installed, so 
 requirements/mmf.txt, and a tag that any Python accepts. Its code stays byte for byte.
 omegaconf 2.0.6 is repacked likewise: one of its requirements is malformed, so pip from 24.1 on
 takes it for unavailable, and an older one downloads it. Does nothing when `.venv` is already what
-the requirements ask for.
+the requirements ask for. Extras (those of setup.py) are added to it, and stay.
 """
 
+import argparse
 import hashlib
 import os
 import re
@@ -45,9 +46,16 @@ OMEGACONF = (
 
 def main() -> None:
     check_python()
+    extras = {"dev", *asked_for()}
     wanted = fingerprint()
-    if STAMP.exists() and STAMP.read_text() == wanted:
+    there, *installed = STAMP.read_text().split() if STAMP.exists() else [""]
+    if there == wanted:
+        if missing := extras - {*installed}:
+            uv("install", "--compile-bytecode", "--editable", f"{ROOT}[{','.join(missing)}]")
+            uv("check")
+            STAMP.write_text(" ".join([wanted, *sorted({*installed} | missing)]))
         return
+    extras |= {*installed}
     if VENV.exists():
         shutil.rmtree(VENV)
     print(f"Setting up {VENV.name} with Python {sys.version.split()[0]} (once; some minutes)")
@@ -67,9 +75,27 @@ def main() -> None:
         # Compiled now: MMF imports 4,000 modules at every start. With PYTHONDONTWRITEBYTECODE, or
         # in a read-only folder, each start would compile them anew. And transformers 2.3.0 gives
         # syntax warnings when it is compiled.
-        uv("install", "--compile-bytecode", *map(str, wheels), "--editable", f"{ROOT}[dev]")
+        uv(
+            "install",
+            "--compile-bytecode",
+            *map(str, wheels),
+            "--editable",
+            f"{ROOT}[{','.join(sorted(extras))}]",
+        )
     uv("check")
-    STAMP.write_text(wanted)
+    STAMP.write_text(" ".join([wanted, *sorted(extras)]))
+
+
+def asked_for() -> list[str]:
+    """The extras on the command line; a name that is none of them ends the set-up."""
+    known = [path.stem for path in sorted((ROOT / "requirements").glob("*.txt"))]
+    known = [name for name in known if name not in ("mmf", "plugin")]
+    parser = argparse.ArgumentParser(description="Make .venv.")
+    parser.add_argument("--extras", default="", help=f"with commas: {', '.join(known)}")
+    names = [name for name in parser.parse_args().extras.replace(",", " ").split() if name]
+    if wrong := [name for name in names if name not in known]:
+        sys.exit(f"There are no extras {', '.join(wrong)}; there are {', '.join(known)}.")
+    return names
 
 
 def check_python() -> None:

@@ -140,6 +140,16 @@ def datasets_of(config: Mapping[str, Any]) -> list[str]:
     return names.split(",") if isinstance(names, str) else []
 
 
+def encoder_and_name(branch: Mapping[str, Any], encoders: Collection[str]) -> tuple[str, str]:
+    """Which of ``encoders`` a branch has, and the name within it.
+
+    ``name: timm/resnet18`` is (timm, resnet18), whatever ``encoder`` says.
+    """
+    name = str(branch["name"])
+    prefix, _, rest = name.partition("/")
+    return (prefix, rest) if prefix in encoders else (branch["encoder"], name)
+
+
 def unknown(kind: str, name: Any, known: Collection[str], above: str = "") -> str:
     """A sentence: there is no such ``kind``, and which of ``known`` might be meant."""
     prefix = f"{above}." if above else ""

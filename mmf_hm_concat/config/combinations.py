@@ -9,8 +9,15 @@ from typing import Any
 
 import torch
 
-from mmf_hm_concat.config.check import Problems, datasets_of, lookup, unknown
+from mmf_hm_concat.config.check import (
+    Problems,
+    datasets_of,
+    encoder_and_name,
+    lookup,
+    unknown,
+)
 from mmf_hm_concat.config.description import OUR_DATASET, OUR_MODEL
+from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.parallel import num_cores
 
 # More processes only wait for each other.
@@ -246,22 +253,48 @@ def _branches(config: Config, registered: Registered) -> Found:
         yield OUR_MODEL, "language and vision are both null; keep at least one."
 
 
-def _vision(config: Config, registered: Registered) -> Found:
-    vision = config[f"{OUR_MODEL}.vision"] if config.is_ours else None
-    if not vision or vision.get("mmf_encoder") or vision["encoder"] != "torchvision":
-        return
-    from torchvision import models  # slow, where MMF has not done so
+def _encoders(config: Config, registered: Registered) -> Found:
+    """Names and weights of the encoders, which know best what they take."""
+    for branch, kind in (("language", "text encoder"), ("vision", "image encoder")):
+        settings = config[f"{OUR_MODEL}.{branch}"] if config.is_ours else None
+        if not settings or settings.get("mmf_encoder"):
+            continue
+        which, name = encoder_and_name(settings, registered[kind])
+        encoder: Any = registered[kind].get(which)
+        # A checkpoint replaces the weights.
+        weights = settings["weights"] if config.trains else "none"
+        if hasattr(encoder, "check"):
+            try:
+                encoder.check(name, weights)
+            except InputError as error:
+                yield _key_and_problem(error, f"{OUR_MODEL}.{branch}.weights")
 
-    name, weights, known = vision["name"], vision["weights"], models.list_models(module=models)
-    if name not in known:
-        yield f"{OUR_MODEL}.vision.name", unknown("network", name, known)
-    elif config.trains and str(weights).lower() not in ("none", "default"):
-        names = models.get_model_weights(name).__members__
-        if weights not in names and not _is_file(weights):
-            yield (
-                f"{OUR_MODEL}.vision.weights",
-                f"is neither a file nor one of {', '.join(names)} or none.",
-            )
+
+def _key_and_problem(error: InputError, default: str) -> tuple[str, str]:
+    """The key that a message of an encoder begins with, and the rest of it."""
+    start, _, problem = str(error).partition(": ")
+    key = start.split(" ")[0]
+    return (key, problem) if key.startswith(OUR_MODEL) else (default, str(error))
+
+
+def _image_size(config: Config, registered: Registered) -> Found:
+    """The network takes images of that size."""
+    vision = config[f"{OUR_MODEL}.vision"] if config.is_ours else None
+    if not vision or vision.get("mmf_encoder") or not config.has_our_data:
+        return
+    which, name = encoder_and_name(vision, registered["image encoder"])
+    key = f"{OUR_DATASET}.image_size"
+    size = (config[f"{OUR_DATASET}.processors.image_processor"] or {}).get("params", {}).get("size")
+    try:
+        wanted = registered["image encoder"][which].preprocessing_of(name, "none")
+    except (InputError, KeyError):  # told of its name
+        return
+    if type(size) is not int or size == wanted.size:
+        return
+    if wanted.smallest is None:
+        yield key, f"{name} takes images of {wanted.size} pixels only: {wanted.size}, or auto."
+    elif size < wanted.smallest:
+        yield key, f"{name} takes images from {wanted.smallest} pixels on; auto: {wanted.size}."
 
 
 def _text(config: Config, registered: Registered) -> Found:
@@ -269,6 +302,9 @@ def _text(config: Config, registered: Registered) -> Found:
     language = config[f"{OUR_MODEL}.language"] if config.is_ours else None
     if not config.has_our_data or not language or language.get("mmf_encoder"):
         return
+    which, name = encoder_and_name(language, registered["text encoder"])
+    if which != "sentence_vector" or name != "fasttext":
+        return  # which makes tensors of the texts itself
     processor = config[f"{OUR_DATASET}.processors.text_processor"]
     if not processor:
         yield (
@@ -339,13 +375,6 @@ def _unwritable(path: str) -> str | None:
         return getattr(error, "strerror", None) or str(error)
 
 
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
-
-
 CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (
     _trainer,
     _processors,
@@ -360,7 +389,8 @@ CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (
     _precision,
     _zoo,
     _branches,
-    _vision,
+    _encoders,
+    _image_size,
     _text,
     _images,
     _folders,

@@ -54,7 +54,9 @@ OF_TRAINING: dict[str, Key] = {
     ),
     "max_updates": Key(whole(unit="updates") | None, "Training ends after so many; null: never."),
     "max_epochs": Key(whole(unit="epochs") | None, "Training ends after so many; null: never."),
-    "log_interval": Key(whole(unit="updates"), "MMF's own trainers log this often."),
+    "log_interval": Key(
+        whole(unit="updates"), "TensorBoard and Weights & Biases get the loss this often."
+    ),
     "logger_level": Key(
         Literal["debug", "info", "warning", "error", "critical"], "The least that is logged."
     ),
@@ -113,6 +115,7 @@ OF_TRAINING: dict[str, Key] = {
     ),
     "compile": Key(bool, "Compile the network: slower start, faster steps on a GPU."),
     "detect_anomaly": Key(bool, "Search for the operation that gives NaN (several times slower)."),
+    "wandb": Key(bool, "Log losses and metrics to Weights & Biases (pip install wandb)."),
     "sync_batch_norm": Key(bool, "Batch norms see the whole batch on several GPUs."),
 }
 
@@ -120,7 +123,9 @@ OF_EVALUATION: dict[str, Key] = {
     "metrics": Key(list[NAME | BUILT] | text("one name"), "MMF's metrics, by name."),
     "predict": Key(bool, "Predict the test split; mmf_predict sets it."),
     "predict_file_format": Key(Literal["csv", "json"], "Of MMF's report file."),
-    "predict_file": Key(FILE | None, "Where the submission goes; null: into env.save_dir."),
+    "predict_file": Key(
+        FILE | None, "Where the submission goes, from the current folder; null: into env.save_dir."
+    ),
     "threshold": Key(number(above=0, most=1), "Hateful from this probability on."),
     "id_format": Key(Literal["number", "padded"], "ids in the submission: 1236, or 01236."),
 }
@@ -172,17 +177,27 @@ OF_DISTRIBUTED: dict[str, Key] = {
 
 OF_MODEL: dict[str, Key] = {
     "language": Key(GROUP | None, "The text branch; null leaves it out."),
-    "language.encoder": Key(text("a text encoder"), "sentence_vector."),
-    "language.in_features": Key(LENGTH, "Length of the sentence vectors."),
+    "language.name": Key(
+        text("fasttext, wordllama or open_clip/NAME"), "The text encoder, its library first."
+    ),
+    "language.encoder": Key(text("a text encoder"), "Where the name has no library: its class."),
+    "language.weights": Key(
+        text("DEFAULT, a tag, a file, local-dir:FOLDER or none") | None,
+        "Of open_clip's text tower, as vision.weights.",
+    ),
+    "language.in_features": Key(LENGTH, "Length of fastText's sentence vectors."),
     "language.out_features": Key(WIDTH, "Width of the text branch."),
     "language.mmf_encoder": Key(BUILT | None, "A text encoder of MMF before the Linear.", True),
-    "language.freeze": Key(FREEZE, "What of that encoder is not trained."),
+    "language.freeze": Key(FREEZE, "What of the text tower or MMF's encoder is not trained."),
     "vision": Key(GROUP | None, "The image branch; null leaves it out."),
-    "vision.encoder": Key(text("an image encoder"), "torchvision."),
-    "vision.name": Key(text("a network of torchvision"), "The image network."),
+    "vision.encoder": Key(text("an image encoder"), "Where the name has no library: torchvision."),
+    "vision.name": Key(
+        text("NAME (of torchvision), timm/NAME or open_clip/NAME"),
+        "The image network, its library first.",
+    ),
     "vision.weights": Key(
-        text("DEFAULT, none or a file") | None,
-        "Pretrained (DEFAULT), random (none), or a state dict of one's own.",
+        text("DEFAULT, a tag, a file, local-dir:FOLDER or none") | None,
+        "Pretrained (DEFAULT or the library's tag), from a state dict, or random (none).",
     ),
     "vision.freeze": Key(FREEZE, "What stays as it was: bn is the batch norms."),
     "vision.out_features": Key(WIDTH, "Width of the image branch."),
@@ -192,7 +207,10 @@ OF_MODEL: dict[str, Key] = {
     ),
     "standardize_text": Key(bool, "Scale sentence vectors by the training texts' mean and std."),
     "projection_dropout": Key(number(0, below=1), "Dropout of each branch's output."),
-    "fusion": Key(text("a fusion"), "How the branches are joined: concat, product or cross."),
+    "fusion": Key(
+        text("a fusion"),
+        "How the branches are joined: concat, concat_normalized, product or cross.",
+    ),
     "fusion_dropout": Key(number(0, below=1), "Dropout of the joined features."),
     "head_layers": Key(whole(0, 64, "layers"), "Hidden layers before the logits."),
     "fusion_features": Key(WIDTH, "Width of each."),
@@ -219,7 +237,9 @@ OF_DATASET: dict[str, Key] = {
     "sampling_seed": Key(whole(-(2**63), 2**63 - 1), "Draws for balance and dev_limit."),
     "drop_duplicates": Key(bool, "Leave out training samples that occur twice."),
     "use_images": Key(bool, "Whether the model sees images at all."),
-    "image_size": Key(PIXELS, "Side of the square that images become."),
+    "image_size": Key(
+        PIXELS | Literal["auto"], "Side of the square that images become; auto: the encoder's."
+    ),
     "image_cache": Key(Literal["auto", "off"], "auto: decode each image once, and keep it."),
     "on_bad_image": Key(
         Literal["error", "blank"], "An image that cannot be read ends the run, or becomes grey."
@@ -237,7 +257,9 @@ OF_DATASET: dict[str, Key] = {
 OF_PROCESSORS: dict[str, dict[str, Key]] = {
     "fasttext_sentence_vector": {
         "dim": Key(LENGTH, "Length of the sentence vectors."),
-        "model_file": Key(FILE | None, "A pretrained fastText .bin, instead of fitting one."),
+        "model_file": Key(
+            FILE | None, "Instead of fitting: a fastText .bin, or a .vec or GloVe .txt."
+        ),
         "annotations": Key(
             Annotated[dict[str, list[str] | str], Meta(extra={"what": "{<split>: <files>}"})]
             | None,
@@ -246,7 +268,9 @@ OF_PROCESSORS: dict[str, dict[str, Key]] = {
         ),
     },
     "resnet_image": {
-        "size": Key(PIXELS, "Side of the square that images become."),
+        "size": Key(
+            PIXELS | Literal["auto"], "Side of the square that images become; auto: the encoder's."
+        ),
         "augment": Key(list[BUILT], "Random changes of training images, of torchvision v2."),
     },
 }

@@ -1,13 +1,20 @@
 """What all encoders share: what of them is trained; and how a foreign one joins the fusion.
 
-A text encoder has, besides `forward`, ``read(batch)``: it takes from a batch what `forward` wants,
-and refuses a batch without it. An image encoder has ``preprocessing``
-(`encoders.image_preprocessing`).
+``forward`` is ``project(features(...))``: the pretrained network, then the new head. Features of a
+wholly frozen network are the same in every epoch; `Encoder.identity` says what they depend on,
+besides the input.
+
+An image encoder has ``preprocessing`` (`encoders.image_preprocessing`), known by its class method
+``preprocessing_of(name, weights)`` before anything is built. A text encoder has ``read(batch)``,
+which takes from a batch what `forward` wants and refuses a batch without it, and the class method
+``preparation_of(name)`` (`TextPreparation`).
 """
 
-from collections.abc import Mapping
-from typing import Any
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
@@ -18,15 +25,36 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 OF_TOKENIZER = ("input_ids", "input_mask", "segment_ids")
 
 
+class TextPreparation(Protocol):
+    """How texts become what a text encoder reads, before the encoder exists.
+
+    Attributes:
+        identity: what the numbers depend on besides the text: the library with its version, the
+            model, the checksum.
+        checksum: SHA-256 of what makes the numbers: weights, vocabulary. A checkpoint keeps it.
+        are_vectors: whether they are sentence vectors, whose mean and deviation the encoder wants,
+            or tokens.
+    """
+
+    identity: str
+    checksum: str
+    are_vectors: bool
+
+    def prepare(self, texts: Sequence[str]) -> Tensor:
+        """(N, ...) of N texts: float32 vectors, or int64 tokens."""
+
+
 class Encoder(nn.Module):
     """A pretrained network with a new head, of which a part may be frozen.
 
     Args:
         branch: "language" or "vision", which names the keys in messages.
         network: what pretrained weights fill, but for ``head``.
-        head: the modules with the new parameters.
-        freeze: what is not trained. "none"; "all" (but the head); "bn": the batch norms, their
-            statistics included; {"until": stage}: everything before that stage, as layer3.
+        head: the modules with the new parameters, in the order they are applied.
+        freeze: what is not trained. "none"; "all" (but the head; the network's dropout is off,
+            too); "bn": the batch norms, their statistics included; {"until": stage}: everything
+            before that stage, as layer3.
+        origin: library with its version, and the network's name in it, for `identity`.
 
     Raises:
         InputError: unknown ``freeze`` or stage.
@@ -38,11 +66,14 @@ class Encoder(nn.Module):
         network: nn.Module,
         head: list[nn.Module],
         freeze: str | Mapping[str, str] | None = "none",
+        origin: str = "",
     ):
         super().__init__()
         self.key = f"model_config.concat_vl.{branch}"
         self.network = network
         self.head = head
+        self.origin = origin
+        self.is_frozen = freeze == "all"
         self.frozen = self._frozen(freeze)
         for module in self.frozen:
             for parameter in module.parameters(recurse=False):
@@ -75,8 +106,34 @@ class Encoder(nn.Module):
         head = {id(p) for module in self.head for p in module.parameters()}
         return [p for p in self.parameters() if id(p) not in head]
 
+    def features(self, given: Any) -> Tensor:
+        """What the pretrained network makes of a batch, float (B, ...)."""
+        raise NotImplementedError
+
+    def project(self, features: Tensor) -> Tensor:
+        """What the head makes of `features`, float (B, out_features)."""
+        for module in self.head:
+            features = module(features)
+        return features
+
+    def forward(self, given: Any) -> Tensor:
+        return self.project(self.features(given))
+
+    def identity(self) -> str:
+        """What `features` depend on besides their input: library, version, network, weights."""
+        head = {id(t) for module in self.head for t in module.state_dict(keep_vars=True).values()}
+        digest = hashlib.sha256()
+        for name, tensor in self.network.state_dict(keep_vars=True).items():
+            if id(tensor) not in head:
+                values = tensor.detach().cpu().contiguous()
+                digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+                digest.update(values.flatten().view(torch.uint8).numpy())
+        return f"{self.origin} {digest.hexdigest()}"
+
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)
+        if self.is_frozen:
+            self.network.eval()  # features that change from epoch to epoch are not frozen
         for module in self.frozen:
             if isinstance(module, BATCH_NORM):
                 module.eval()  # a frozen batch norm keeps its statistics, too
@@ -118,7 +175,7 @@ class ProjectedEncoder(Encoder):
                 "resnet152's num_output_features, hidden_size for a transformer)."
             )
         projection = nn.Linear(in_features, out_features)
-        super().__init__(branch, network, [projection], freeze)
+        super().__init__(branch, network, [projection], freeze, "mmf")
         self.projection = projection
 
     def read(self, batch: Mapping[str, Any]) -> Any:
@@ -127,7 +184,11 @@ class ProjectedEncoder(Encoder):
             return tuple(batch[name] for name in OF_TOKENIZER)
         return batch.get("text")
 
-    def forward(self, given: Tensor | tuple[Tensor, ...]) -> Tensor:
+    @classmethod
+    def preparation_of(cls, name: str) -> None:
+        """The data set's text processor makes the tensors."""
+
+    def features(self, given: Tensor | tuple[Tensor, ...]) -> Tensor:
         given = given if isinstance(given, tuple) else (given,)
         features = self.network(*given)
         if isinstance(features, tuple):
@@ -140,4 +201,4 @@ class ProjectedEncoder(Encoder):
                 f"{self.key}.in_features is {self.projection.in_features}. Make it "
                 f"{features.shape[1]}, or change mmf_encoder.params."
             )
-        return self.projection(features.to(self.projection.weight.dtype))
+        return features.to(self.projection.weight.dtype)

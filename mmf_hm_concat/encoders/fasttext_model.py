@@ -5,6 +5,7 @@ cannot be pickled. fastText itself loads a damaged file and then gives zeros, so
 checked here before fastText sees it.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -23,6 +24,7 @@ from pathlib import Path
 import fasttext
 import numpy as np
 
+from mmf_hm_concat.encoders import word_vectors
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write, open_regular, remove_leftovers, sha256
 from mmf_hm_concat.utils.locks import locked
@@ -174,8 +176,12 @@ def _fit(corpus: str, config: dict[str, int | str], path: Path) -> None:
         )
 
 
-def load_text_model(path: str | Path, checksum: str | None = None) -> TextModel:
+def load_text_model(
+    path: str | Path, checksum: str | None = None
+) -> "TextModel | word_vectors.WordVectors":
     """Check a fastText `.bin` from anywhere: a pretrained one, or the copy in a run's folder.
+
+    The latter may also be what `encoders.word_vectors` keeps of pretrained vectors of words.
 
     Args:
         checksum: the SHA-256 it must have, if known.
@@ -185,20 +191,32 @@ def load_text_model(path: str | Path, checksum: str | None = None) -> TextModel:
     """
     path = Path(path)
     try:
-        dim = _check_layout(path)
-        found = sha256(path)
+        if _begins_with(path, word_vectors.MAGIC):
+            model: TextModel | word_vectors.WordVectors = word_vectors.load_word_vectors(path)
+        else:
+            model = TextModel(path, "", _check_layout(path))
+            model = dataclasses.replace(model, checksum=sha256(path))
     except (OSError, ValueError, struct.error) as error:
         if isinstance(error, FileNotFoundError):
             reason = "no such file"
         else:
             reason = f"not a whole fastText model ({error})"
-        raise InputError(f"{path}: {reason}. Give a .bin file that fastText saved.") from None
-    if checksum is not None and found != checksum:
         raise InputError(
-            f"{path}: not the text model that is asked for: its checksum is {found[:12]}, wanted "
+            f"{path}: {reason}. Give a .bin file that fastText saved, or vectors of words as text "
+            f"({', '.join(word_vectors.ENDINGS)})."
+        ) from None
+    if checksum is not None and model.checksum != checksum:
+        raise InputError(
+            f"{path}: not the text model that is asked for: its checksum is "
+            f"{model.checksum[:12]}, wanted "
             f"is {checksum[:12]}. Use the text model that was made together with this run."
         )
-    return TextModel(path, found, dim)
+    return model
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with open_regular(path) as file:
+        return file.read(len(magic)) == magic
 
 
 def _check_layout(path: Path) -> int:

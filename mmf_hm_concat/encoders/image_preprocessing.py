@@ -3,7 +3,7 @@
 An image encoder declares it twice, for those who ask before and after it is built: the class
 method ``preprocessing_of(name, weights)`` needs no weights at hand, because images are decoded
 before the network exists; the attribute ``preprocessing`` is what this very encoder was trained
-with, which a checkpoint keeps. The side of the image is the user's: `image_size`.
+with, which a checkpoint keeps. The side of the image is the encoder's with `image_size: auto`.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,15 @@ class ImagePreprocessing:
     Attributes:
         mean, std: of each channel, red first, of pixels in [0, 1].
         interpolation: of the resize, a name of `PIL.Image.Resampling` in lower case.
+        size: side of the square that it was made for, in pixels.
+        smallest: the least side that it takes; None: no other than ``size``.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bilinear"
+    size: int = 224
+    smallest: int | None = 1
 
     def resize(self, image: Image.Image, size: int) -> np.ndarray:
         """See `images.decode.resize`."""

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmf_hm_concat.config.check import unknown
+from mmf_hm_concat.encoders.base import TextPreparation
 from mmf_hm_concat.errors import InputError
+
+# The `language.name` of vectors that the text processor makes.
+PROCESSOR_MADE = "fasttext"
 
 
 class Standardize(nn.Module):
@@ -60,6 +65,32 @@ class SentenceVectorEncoder(nn.Sequential):
         project = nn.Linear(in_features, out_features)
         super().__init__(Standardize(in_features) if standardize else nn.Identity(), project)
         self.in_features = in_features
+
+    @classmethod
+    def from_config(
+        cls, name: str, language: Mapping[str, Any], standardize: bool
+    ) -> "SentenceVectorEncoder":
+        """As the keys of ``model_config.concat_vl.language`` say.
+
+        Raises:
+            InputError: there is no text encoder of that name.
+        """
+        cls.check(name, None)
+        return cls(language["in_features"], language["out_features"], standardize)
+
+    @classmethod
+    def check(cls, name: str, weights: str | None) -> None:
+        """Raise InputError if there is no text encoder of that name."""
+        if name != PROCESSOR_MADE:
+            known = (PROCESSOR_MADE, "wordllama", "open_clip/NAME")
+            raise InputError(
+                f"model_config.concat_vl.language.name: {unknown('text encoder', name, known)}"
+            )
+
+    @classmethod
+    def preparation_of(cls, name: str) -> TextPreparation | None:
+        """None: the data set's text processor makes the vectors."""
+        return None
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Give `Standardize` the training texts' mean and deviation, float (L,) each.

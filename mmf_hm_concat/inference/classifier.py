@@ -6,19 +6,20 @@
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mmf_hm_concat.config.of_checkpoint import checked_config
-from mmf_hm_concat.encoders.fasttext_model import TextModel, load_text_model
+from mmf_hm_concat.encoders.fasttext_model import load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.models.build import build_network
+from mmf_hm_concat.models.build import build_network, text_preparation
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
@@ -81,35 +82,33 @@ class Member:
     def __init__(
         self,
         network: FusionNetwork,
-        text_model: TextModel | None,
+        prepare_text: Callable[[Sequence[str]], Tensor] | None,
         image_size: int,
         precision: str,
         device: torch.device,
     ):
         network.eval().to(device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.text_model, self.image_size = text_model, image_size
+        self.prepare_text, self.image_size = prepare_text, image_size
         self.precision, self.device = precision, device
 
     def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
         """P(hateful) of each meme."""
-        vectors = None
-        if self.text_model is not None:
-            vectors = torch.from_numpy(self.text_model.vectors(texts))
+        prepared = None if self.prepare_text is None else self.prepare_text(texts)
         found: list[float] = []
         size = EVALUATION_BATCH[self.device.type]
         for start in range(0, len(texts), size):
             # Always the same shape, as mmf_predict: another one may round otherwise.
             rows = [min(start + k, len(texts) - 1) for k in range(size)]
             used = rows[: min(size, len(texts) - start)]
-            text_BL = None if vectors is None else vectors[rows].to(self.device)
+            text = None if prepared is None else prepared[rows].to(self.device)
             image_B3HW = self._pixels([images[i] for i in used], size)
             with (
                 _threads(num_cores()),
                 torch.inference_mode(),
                 autocast(self.precision, self.device),
             ):
-                logits = self.network(text_BL, image_B3HW).float().cpu()
+                logits = self.network(text, image_B3HW).float().cpu()
             found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
         return found
 
@@ -149,20 +148,37 @@ def load_member(path: Path) -> Member:
     network = build_network(_without_pretrained_weights(settings))
     weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
     checkpoints.load_weights(network, weights, path)
-    text_model, image_size = None, 0
+    prepare_text, image_size = None, 0
     if settings["language"]:
-        _params(data["processors"], "text_processor", "fasttext_sentence_vector", path)
-        text_model = load_text_model(
-            checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL, state["text_model"]
-        )
+        prepare_text = _text_preparation(settings, data["processors"], state["text_model"], path)
     if settings["vision"]:
         # Its weights were not asked for, so only the checkpoint knows what they want.
         network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
+        if image_size == "auto":
+            image_size = network.vision_module.preprocessing.size
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
-    return Member(network, text_model, image_size, precision, device)
+    return Member(network, prepare_text, image_size, precision, device)
+
+
+def _text_preparation(
+    settings: dict[str, Any], processors: dict[str, Any], wanted: str, path: Path
+) -> Callable[[Sequence[str]], Tensor]:
+    """What makes tensors of texts, the same as in training: its checksum is ``wanted``."""
+    preparation = text_preparation(settings)
+    if preparation is None:
+        _params(processors, "text_processor", "fasttext_sentence_vector", path)
+        file = checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL
+        text_model = load_text_model(file, wanted)
+        return lambda texts: torch.from_numpy(text_model.vectors(texts))
+    if preparation.checksum != wanted:
+        raise InputError(
+            f"{path}: was trained with a text encoder whose files have the checksum {wanted[:12]}; "
+            f"here is {preparation.identity}. Install the version that it was trained with."
+        )
+    return preparation.prepare
 
 
 def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
@@ -178,5 +194,8 @@ def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dic
 
 def _without_pretrained_weights(settings: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint replaces them: no need to have or download the file."""
-    vision = settings["vision"] and {**settings["vision"], "weights": "none"}
-    return {**settings, "vision": vision}
+    branches = {
+        name: settings[name] and {**settings[name], "weights": "none"}
+        for name in ("language", "vision")
+    }
+    return {**settings, **branches}

@@ -2,8 +2,9 @@
 
 Inputs, N memes at a time, each only if the model has that branch:
 
-- ``text``: float32 (N, L), the sentence vectors of the run's `text_model.bin` as fastText's
-  `get_sentence_vector` gives them; scaling them is part of the model.
+- ``text``: what the text encoder reads. Sentence vectors, float32 (N, L): of the run's
+  `text_model.bin` as fastText's `get_sentence_vector` gives them, or wordllama's `embed`; scaling
+  them is part of the model. Of a CLIP model: tokens, int64 (N, T), of open_clip's tokenizer.
 - ``image``: uint8 (N, 3, S, S), RGB, the whole image resized to S x S pixels
   (`mmf_hm_concat.images.decode`: `read_rgb`, then `resize` with the interpolation that the image
   encoder wants, mostly bilinear); normalising them is part of the model.
@@ -59,8 +60,8 @@ def export(run: str | Path, out: Path) -> str:
     member = load_member(Path(run))
     network, size = member.network.cpu().float(), member.image_size
     inputs: dict[str, Tensor] = {}
-    if member.text_model is not None:
-        inputs["text"] = torch.zeros(2, member.text_model.dim)
+    if member.prepare_text is not None:
+        inputs["text"] = member.prepare_text(["", ""])
     if network.vision_module is not None:
         inputs["image"] = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     memes = torch.export.Dim("memes")

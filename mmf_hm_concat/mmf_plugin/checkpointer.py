@@ -12,12 +12,16 @@ from torch import nn
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
-from mmf_hm_concat.mmf_plugin.run_config import changes, config_of_run
+from mmf_hm_concat.mmf_plugin.run_config import changes, config_of_run, save_config
 from mmf_hm_concat.mmf_plugin.shared import shared
-from mmf_hm_concat.mmf_plugin.starting_point import load_on_all_ranks
-from mmf_hm_concat.training import checkpoints
-from mmf_hm_concat.utils.files import remove_leftovers
+from mmf_hm_concat.mmf_plugin.starting_point import load_on_all_ranks, may_fall_back
+from mmf_hm_concat.training import checkpoints, run_folder
+from mmf_hm_concat.training.data_fingerprint import changes as changes_of_data
+from mmf_hm_concat.training.data_fingerprint import fingerprint
 from mmf_hm_concat.utils.text import first_and_more
+
+# Those that bear on what a resumed run comes to.
+DATA_SPLITS = ("train", "val")
 
 
 class Stateful(Protocol):
@@ -36,6 +40,10 @@ class Checkpointer:
         optimization: what `checkpoint.reset.optimizer` leaves as it is; by the checkpoint's key.
         counts: what `checkpoint.reset.counts` leaves as it is.
         log: takes a message and its level.
+
+    Attributes:
+        run: id of the run: a new one, or that of the run in the folder when it is resumed.
+        has_best: whether this run's own best checkpoint is there, once `writer` has ended.
     """
 
     def __init__(
@@ -50,38 +58,60 @@ class Checkpointer:
         self.config, self.save_dir, self.log = config, save_dir, log
         self.model, self.optimization, self.counts = model, optimization, counts
         self.run = uuid.uuid4().hex
+        self.has_best = self.goes_on = self.has_folder = self.has_saved = False
         self.writer = checkpoints.CheckpointWriter()
+        tables = shared().memes
+        self.data = {split: fingerprint(tables[split]) for split in DATA_SPLITS if split in tables}
 
-    def start(self, path: Path | None) -> bool:
-        """Resume from a checkpoint as `checkpoint` says; None: start afresh.
-
-        Returns:
-            Whether this run's own best checkpoint is there.
-        """
+    def start(self, path: Path | None) -> None:
+        """Resume from a checkpoint as `checkpoint` says; None: start afresh."""
         wanted = self.config.checkpoint
-        own = path is not None and self.save_dir.resolve() in path.resolve().parents
-        on_first_rank(lambda: self._clear_folder(own))
         if path is None:
-            return False
-        state, path = load_on_all_ranks(path, self.log, mend=own)
+            return
+        own = self.save_dir.resolve() in path.resolve().parents
+        state, path = load_on_all_ranks(path, self.log, own and may_fall_back(self.config))
         if wanted.resume_pretrained and wanted.pretrained_state_mapping:
             load_mapped(self.model, state["model"], wanted.pretrained_state_mapping, self.log)
-            return False
+            return
         _check_text_model(state, path)
         checkpoints.load_weights(self.model, state["model"], path)
         if wanted.reset.all or "run" not in state or wanted.resume_pretrained:
             self.log(f"Starting from the weights of {path}.")
-            return False
+            return
         _warn_of_changes(state, path, self.config, self.log)
+        self._warn_of_changed_data(state, path)
         owners = {} if wanted.reset.optimizer else dict(self.optimization)
         if not wanted.reset.counts:
             owners |= self.counts
+            self.goes_on = own
             self.run = state["run"] if own else self.run
         for key, owner in owners.items():
             if state.get(key) is not None:
                 owner.load_state_dict(state[key])
         self.log(f"Resuming {path}: epoch {state['current_epoch']}, update {state['num_updates']}.")
-        return on_first_rank(self._has_own_best)
+        self.has_best = self.goes_on and on_first_rank(self._has_own_best)
+
+    def _warn_of_changed_data(self, state: Mapping[str, Any], path: Path) -> None:
+        for split, old in state.get("data", {}).items():  # older checkpoints have none
+            if split in self.data and (found := changes_of_data(old, self.data[split])):
+                self.log(
+                    f"{path} was made with other data, {split} split: {'; '.join(found)}.",
+                    "warning",
+                )
+
+    def take_over(self) -> None:
+        """Before the first record or checkpoint of this run: an earlier one's files move away."""
+        if not self.has_folder:
+            self.has_folder = True
+            on_first_rank(self._take_over)
+
+    def _take_over(self) -> None:
+        if moved := run_folder.take_over(self.save_dir, self.goes_on):
+            what = "what was made from its checkpoints" if self.goes_on else "it"
+            self.log(
+                f"{self.save_dir} holds an earlier run: {what} has moved to {moved}.", "warning"
+            )
+        save_config(self.config, self.save_dir)
 
     def save(self, *names: str) -> None:
         """Begin to save the whole state. All ranks call it, and the first one writes.
@@ -90,10 +120,16 @@ class Checkpointer:
             names: of the files in `env.save_dir`. Best before current: a run that goes on from
                 the current one relies on the best.
         """
+        self.take_over()
         owners = {"model": self.model, **self.optimization, **self.counts}
         state = {key: owner.state_dict() for key, owner in owners.items()}
         if is_master():
             self.writer.save({**self._header(state), **state}, *(self.save_dir / n for n in names))
+            if not self.has_saved:
+                self.writer.wait()
+                run_folder.commit(self.save_dir)
+        self.has_saved = True
+        self.has_best |= checkpoints.BEST in names
 
     def keep_last(self, epoch: int) -> None:
         """`checkpoint.keep_last`: the newest epochs' checkpoints in models/, older ones deleted."""
@@ -124,23 +160,13 @@ class Checkpointer:
             "text_model": shared().text_model_checksum,
             "image_preprocessing": preprocessing and asdict(preprocessing),
             "config": config_of_run(self.config),
+            "data": self.data,
             # As MMF names them, for its tools and for people; a resume reads their owners' state.
             "current_epoch": state["position"]["epoch"],
             "num_updates": state["position"]["num_updates"],
             "best_update": state["early_stop"]["best_update"],
             "best_metric_value": state["early_stop"]["best"],
         }
-
-    def _clear_folder(self, own: bool) -> None:
-        """Remove what a kill has left; set aside an earlier run's files, unless it goes on."""
-        remove_leftovers(self.save_dir, "*.ckpt")
-        if not own and (moved := checkpoints.set_aside(self.save_dir)):
-            self.log(
-                f"{self.save_dir} holds an earlier run: its {', '.join(moved)} moved to "
-                f"{self.save_dir / checkpoints.PREVIOUS}. (To go on with it instead: "
-                "checkpoint.resume=true.)",
-                "warning",
-            )
 
     def _has_own_best(self) -> bool:
         """Whether best.ckpt is there, whole and this run's; another one is set aside."""
@@ -151,10 +177,10 @@ class Checkpointer:
             if checkpoints.load_checkpoint(best).get("run") == self.run:
                 return True
             problem = f"{best} is of another run."
-        except InputError as error:
+        except checkpoints.TornCheckpoint as error:
             problem = str(error)
-        checkpoints.set_aside(self.save_dir, (checkpoints.BEST,))
-        self.log(f"{problem} Moved to {self.save_dir / checkpoints.PREVIOUS}.", "warning")
+        moved = run_folder.set_aside(self.save_dir, (checkpoints.BEST,))
+        self.log(f"{problem} Moved to {moved}.", "warning")
         return False
 
 

@@ -32,6 +32,7 @@ from mmf_hm_concat.config.yaml_files import Lines, read_lines, value_problem
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.models.build import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmf_hm_concat.models.fusions import FUSIONS
+from mmf_hm_concat.training.checkpoints import BEST, CURRENT
 
 # Groups whose keys a user invents: parameters handed to a class by name.
 OPEN_GROUPS = ("params", "processors", "optimizer", "scheduler")
@@ -181,6 +182,7 @@ def merge_with_dotlist(self: Configuration, config: DictConfig, opts: list[str])
     for key, value in _pairs(opts):
         _merge_option(self, config, key, value, problems)
     _hide_password(config)
+    _follow_moved_run(self, config)
     _check(self, config, problems)
     return config
 
@@ -300,6 +302,19 @@ def _hide_password(config: DictConfig) -> None:
     if password != "$HM_ZIP_PASSWORD":  # which demjson.py puts in place of one that it took
         os.environ["HM_ZIP_PASSWORD"] = str(password)
     settings.zip_password = None
+
+
+def _follow_moved_run(self: Configuration, config: DictConfig) -> None:
+    """Use a run where its config now lies, beside its checkpoint, not where it was trained."""
+    folder = Path(str(self._opts_config.get("config"))).absolute().parent
+    is_given = any(key in ("env", "env.save_dir") for key, _ in _pairs(self.args.opts))
+    trains_anew = "train" in str(config.get("run_type")) and not (
+        lookup(config, "evaluation.predict") or lookup(config, "checkpoint.resume")
+    )
+    if is_given or trains_anew or not any((folder / name).is_file() for name in (BEST, CURRENT)):
+        return
+    if isinstance(config.get("env"), Mapping):
+        config.env.save_dir = str(folder)
 
 
 # ---- the command line ----

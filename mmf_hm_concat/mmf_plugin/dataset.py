@@ -23,6 +23,7 @@ from torch import Tensor
 from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.sampling import class_weights, sample_training
 from mmf_hm_concat.data.table import drop_duplicates, read_splits
+from mmf_hm_concat.encoders.fasttext_model import mean_and_std
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
@@ -31,6 +32,7 @@ from mmf_hm_concat.mmf_plugin.processors import (
     FastTextSentenceVector,
     ResNetImage,
     image_preprocessing,
+    text_preparation,
 )
 from mmf_hm_concat.mmf_plugin.shared import shared
 
@@ -157,8 +159,14 @@ class HMCompetitionDataset(BaseDataset):
                 "config.json, vocab.txt and pytorch_model.bin, and bert in its path.)"
             ) from None
         texts = self.memes.text.tolist()
-        processor = _inner(self.text_processor)
-        if isinstance(processor, FastTextSentenceVector):
+        processor, preparation = _inner(self.text_processor), text_preparation()
+        if preparation is not None:
+            shared().text_model_checksum = preparation.checksum
+            self.vectors = preparation.prepare(texts)
+            if preparation.are_vectors and self.dataset_type == "train":
+                vectors = preparation.prepare(self.all_texts).numpy()
+                shared().text_statistics = mean_and_std(vectors)
+        elif isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
                 processor.fit(self.all_texts, Path(self.config.cache_dir))
             self.vectors = torch.from_numpy(processor.vectors(texts))

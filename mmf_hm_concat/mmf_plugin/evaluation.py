@@ -1,4 +1,4 @@
-"""A whole split through the model: figures for validation, probabilities for the submission."""
+"""A whole split through the model: metrics for validation, probabilities for the submission."""
 
 import functools
 import warnings
@@ -26,18 +26,18 @@ REPORTED = ("scores", "targets", "id", "question_id", "image_id", "context_token
 
 @dataclass
 class SplitReport:
-    """One data set's split: its fields for all memes, in order, on every rank; and its figures.
+    """One data set's split: its fields for all memes, in order, on every rank; and its metrics.
 
     Attributes:
         dataset: the MMF data set.
         report: MMF's Report with ``scores`` float (N, C), and ``targets``, ``id``, ... if present.
-        figures: by name, as "hm_competition/roc_auc" or "hm_competition/loss"; empty without
+        metrics: by name, as "hm_competition/roc_auc" or "hm_competition/loss"; empty without
             labels. A metric that is not defined on this split is NaN.
     """
 
     dataset: Any
     report: Report
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 def build_metrics(names: Any) -> Metrics:
@@ -61,7 +61,7 @@ def evaluate(
 ) -> list[SplitReport]:
     """Run every data set of ``loader`` through ``model``; each meme counts exactly once.
 
-    All ranks get the same reports: the fields are gathered first and the figures computed on
+    All ranks get the same reports: the fields are gathered first and the metrics computed on
     the whole split, because the mean of the ranks' AUROCs is not the AUROC.
     """
     training = model.training
@@ -74,12 +74,12 @@ def evaluate(
         fields = _run(model, dataset, data_loader, metrics, precision, device)
         report = SampleList(fields)
         report.dataset_name, report.dataset_type = dataset.dataset_name, loader.dataset_type
-        figures: dict[str, float] = {}
+        found: dict[str, float] = {}
         if "targets" in report:
             # Early stopping follows them on every rank: another kind of CPU may round otherwise.
-            compute = functools.partial(_figures, model, report, metrics, log)
-            figures = on_first_rank(compute)
-        reports.append(SplitReport(dataset, Report(report, {}), figures))
+            compute = functools.partial(_metrics, model, report, metrics, log)
+            found = on_first_rank(compute)
+        reports.append(SplitReport(dataset, Report(report, {}), found))
     model.train(training)
     return reports
 
@@ -125,9 +125,9 @@ def _in_order(fields: dict[str, Tensor], rows: list[int], total: int) -> dict[st
     return whole
 
 
-def _figures(model: Any, report: SampleList, metrics: Metrics, log: Any) -> dict[str, float]:
+def _metrics(model: Any, report: SampleList, metrics: Metrics, log: Any) -> dict[str, float]:
     losses = model.losses(report, {"scores": report.scores})
-    figures = {f"{report.dataset_name}/loss": float(sum(loss.mean() for loss in losses.values()))}
+    found = {f"{report.dataset_name}/loss": float(sum(loss.mean() for loss in losses.values()))}
     output = {"scores": report.scores}
     if len(report.targets.unique()) < 2:
         log(
@@ -142,5 +142,5 @@ def _figures(model: Any, report: SampleList, metrics: Metrics, log: Any) -> dict
                 value = float(metric.calculate(report, output))
         except ValueError:  # scikit-learn's way to say that one class is missing
             value = float("nan")
-        figures[f"{report.dataset_name}/{name}"] = value
-    return figures
+        found[f"{report.dataset_name}/{name}"] = value
+    return found

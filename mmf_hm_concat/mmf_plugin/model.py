@@ -9,7 +9,7 @@ from mmf.utils.build import build_image_encoder, build_text_encoder
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from mmf_hm_concat.encoders.base import Encoder
+from mmf_hm_concat.encoders.base import Encoder, TextPreparation
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.errors import InputError
@@ -35,25 +35,32 @@ class ConcatVL(BaseModel):
         """What the image encoder in ``config`` wants; see `processors.image_preprocessing`."""
         return network_builder.image_preprocessing(OmegaConf.to_container(config, resolve=True))
 
+    @classmethod
+    def text_preparation(cls, config: DictConfig) -> TextPreparation | None:
+        """What the text encoder in ``config`` wants; see `processors.text_preparation`."""
+        return network_builder.text_preparation(OmegaConf.to_container(config, resolve=True))
+
     def build(self) -> None:
         """Build the network; raises InputError when keys, weights or dimensions do not fit."""
         config = OmegaConf.to_container(self.config, resolve=True)
-        vision = config["vision"] or {}
+        branches = [branch for branch in (config["language"], config["vision"]) if branch]
         # A checkpoint is about to replace the weights: do not ask for pretrained ones.
         settings = registry.get("config")
         trains = "train" in settings.run_type and not settings.evaluation.predict
-        if not trains and vision:
-            vision["weights"] = "none"
-            if vision["mmf_encoder"] and "pretrained" in vision["mmf_encoder"].get("params", {}):
-                vision["mmf_encoder"]["params"]["pretrained"] = False
+        if not trains:
+            for branch in branches:
+                branch["weights"] = "none"
+                given = branch.get("mmf_encoder") or {}
+                if "pretrained" in given.get("params", {}):
+                    given["params"]["pretrained"] = False
         self.network = network_builder.build_network(config, _mmf_encoders(config))
-        if vision:
+        if config["vision"]:
             # Weights that a checkpoint brings want what they were trained with.
             self.network.vision_module.preprocessing = image_preprocessing()
-        language = self.network.language_module
+        text_encoder = self.network.language_module
         statistics = shared().text_statistics
-        if isinstance(language, SentenceVectorEncoder) and statistics:
-            language.set_statistics(*map(torch.from_numpy, statistics))
+        if isinstance(text_encoder, SentenceVectorEncoder) and statistics:
+            text_encoder.set_statistics(*map(torch.from_numpy, statistics))
 
     @property
     def preprocessing(self) -> ImagePreprocessing | None:

@@ -38,8 +38,8 @@ def predict(
         if isinstance(each.dataset, HMCompetitionDataset):
             path = Path(config.predict_file or save_dir / "submission.csv")
             _write_submission(each, path, config, log)
-        if each.figures:
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in each.figures.items())
+        if each.metrics:
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
             log(f"Against the labels of {each.dataset.dataset_name}: {shown}")
 
 
@@ -53,12 +53,12 @@ def _write_submission(
         path, memes, probabilities, threshold=config.threshold, id_format=config.id_format
     )
     log(str(summary))
-    if each.figures:
+    if each.metrics:
         scores, name = score(path, memes), each.dataset.dataset_name
         # MMF's accuracy knows no threshold, and evaluation.metrics may not ask for these two.
         for metric, key in (("accuracy", "accuracy"), ("roc_auc", "auroc")):
             value = scores[key]
-            each.figures[f"{name}/{metric}"] = math.nan if value is None else value
+            each.metrics[f"{name}/{metric}"] = math.nan if value is None else value
 
 
 def _write_mmf_report(reporter: TestReporter, each: SplitReport, model: BaseModel) -> None:

@@ -4,7 +4,6 @@ Both work in any MMF data set with a `text` field or an image. Our own data set 
 them meme by meme: it asks for all sentence vectors at once, and for the settings of the image.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from mmf_hm_concat.data.annotations import Problem, read_json_lines
+from mmf_hm_concat.encoders.base import TextPreparation
 from mmf_hm_concat.encoders.fasttext_model import (
     TextModel,
     fit_text_model,
@@ -26,14 +26,15 @@ from mmf_hm_concat.encoders.fasttext_model import (
     mean_and_std,
 )
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
+from mmf_hm_concat.encoders.word_vectors import ENDINGS, WordVectors, cut_word_vectors
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.mmf_plugin.shared import shared
-from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_or_fall_back
+from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_whole, may_fall_back
+from mmf_hm_concat.training import run_folder
 from mmf_hm_concat.training.checkpoints import TEXT_MODEL, folder_of_run
-from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.text import first_and_more
 
 # Params of the processors that MMF's data sets have by default: in the YAML, ours are merged over
@@ -41,7 +42,7 @@ from mmf_hm_concat.utils.text import first_and_more
 OF_OTHERS = ("max_length", "vocab", "preprocessor", "transforms")
 
 
-def run_folder() -> Path:
+def folder_to_start_from() -> Path:
     """The folder of the checkpoint that this run starts from, else the one it saves into."""
     resume_file = registry.get("config").checkpoint.resume_file
     return folder_of_run(Path(resume_file)) if resume_file else Path(get_mmf_env(key="save_dir"))
@@ -68,12 +69,28 @@ def _image_preprocessing(config: DictConfig) -> ImagePreprocessing:
     if config.training.trainer == "concat_trainer" and not takes_parts:
         path = find_checkpoint(config, Path(get_mmf_env(key="save_dir")))
         if path is not None:
-            state, _ = load_or_fall_back(path, log=lambda *message: None)  # the trainer reports it
+            # What is wrong with it, the trainer says.
+            state, _ = load_whole(path, lambda *message: None, may_fall_back(config))
             if state.get("image_preprocessing"):
                 return ImagePreprocessing(**state["image_preprocessing"])
+    return model.image_preprocessing(_own_config(config))
+
+
+def text_preparation() -> TextPreparation | None:
+    """How texts become what this run's model reads; None: by the data set's text processor.
+
+    As the model's class says in ``text_preparation(config)``; those of MMF do not.
+    """
+    run = shared()
+    model = registry.get_model_class(run.config.model)
+    if run.text_preparation is None and hasattr(model, "text_preparation"):
+        run.text_preparation = model.text_preparation(_own_config(run.config))
+    return run.text_preparation
+
+
+def _own_config(config: DictConfig) -> DictConfig:
     own = config.model_config[config.model]
-    own = config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
-    return model.image_preprocessing(own)
+    return config.model_config[own] if isinstance(own, str) else own  # MMF: another model's keys
 
 
 @registry.register_processor("fasttext_sentence_vector")
@@ -87,7 +104,7 @@ class FastTextSentenceVector(BaseProcessor):
 
     Params (YAML):
         dim: length of the vectors, 150.
-        model_file: a pretrained fastText .bin instead of fitting one.
+        model_file: a pretrained fastText .bin, or vectors of words as text, instead of fitting.
         annotations: {train: [jsonl files], val: ..., test: ...}, relative to the data set's
             data_dir; only for data sets that do not call `fit`, as MMF's own `hateful_memes`.
     """
@@ -97,10 +114,10 @@ class FastTextSentenceVector(BaseProcessor):
         params = _params(config, "text_processor", dim=150, model_file=None, annotations=None)
         self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
         self.model_file = params["model_file"]
-        self.text_model: TextModel | None = None
+        self.text_model: TextModel | WordVectors | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
-        carried = run_folder() / TEXT_MODEL
+        carried = folder_to_start_from() / TEXT_MODEL
         settings = registry.get("config")
         trains = "train" in settings.run_type and not settings.evaluation.predict
         if (not trains or settings.checkpoint.resume) and carried.is_file():
@@ -122,18 +139,27 @@ class FastTextSentenceVector(BaseProcessor):
             cache_dir: keeps the fitted model for later runs.
         """
         first = shared().text_statistics is None
+        save_dir = Path(get_mmf_env(key="save_dir"))
         if self.text_model is None:
-            if self.model_file:
+            if self.model_file and self.model_file.endswith(ENDINGS):
+                self._use(cut_word_vectors(Path(self.model_file), texts, cache_dir))
+            elif self.model_file:
                 self._use(load_text_model(self.model_file))
             elif not first:
-                self._use(load_text_model(Path(get_mmf_env(key="save_dir")) / TEXT_MODEL))
+                self._use(load_text_model(run_folder.staged(save_dir, TEXT_MODEL)))
             else:
                 self._use(fit_text_model(texts, dim=self.dim, cache_dir=cache_dir))
-            carried = Path(get_mmf_env(key="save_dir")) / TEXT_MODEL
-            path = self.text_model.path  # type: ignore[attr-defined]
-            on_first_rank(lambda: _carry(path, carried))
         if first:
             shared().text_statistics = mean_and_std(self.vectors(texts))
+            on_first_rank(lambda: self._carry(save_dir))
+
+    def _carry(self, save_dir: Path) -> None:
+        """Copy the text model to the run: at once, or with the first checkpoint of our trainer."""
+        assert self.text_model is not None
+        if registry.get("config").training.trainer == "concat_trainer":
+            run_folder.stage(save_dir, self.text_model.path, TEXT_MODEL)
+        elif self.text_model.path != save_dir / TEXT_MODEL:
+            run_folder.copy_file(self.text_model.path, save_dir / TEXT_MODEL)
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Sentence vectors of many texts, float32 (N, dim)."""
@@ -154,7 +180,7 @@ class FastTextSentenceVector(BaseProcessor):
         self._vectors = self.vectors(distinct)
         self._rows = {text: row for row, text in enumerate(distinct)}
 
-    def _use(self, text_model: TextModel) -> None:
+    def _use(self, text_model: TextModel | WordVectors) -> None:
         if text_model.dim != self.dim:
             raise InputError(
                 f"{text_model.path} gives sentence vectors of {text_model.dim} numbers, but "
@@ -187,18 +213,6 @@ def _texts(files: str | Sequence[str], data_dir: str) -> list[str]:
     return texts
 
 
-def _carry(source: str | Path, target: Path) -> None:
-    """Copy the text model into the run's folder. No link: what damages one must leave the other."""
-    try:
-        with atomic_write(target) as temporary:
-            shutil.copyfile(source, temporary)
-    except OSError as error:
-        raise InputError(
-            f"{target}: the text model cannot be copied there ({error}). Free some space, or use "
-            "another env.save_dir."
-        ) from None
-
-
 @registry.register_processor("resnet_image")
 class ResNetImage(BaseProcessor):
     """An image -> float32 (3, size, size), resized and normalised as the run's model wants it.
@@ -206,7 +220,8 @@ class ResNetImage(BaseProcessor):
     Takes a PIL image, or {"image": PIL image} and then gives {"image": tensor}.
 
     Params (YAML):
-        size: side of the square in pixels, 224. Resized without a crop.
+        size: side of the square in pixels; auto, the default: what the model's image encoder was
+            made for. Resized without a crop.
         augment: transforms of torchvision.transforms.v2 for the training split, each
             {type: ..., params: {...}}; none by default. They see uint8 (3, size, size) and must
             keep it. Our own data set applies them; elsewhere they are not applied, because MMF
@@ -215,11 +230,13 @@ class ResNetImage(BaseProcessor):
 
     def __init__(self, config: DictConfig, **kwargs: Any):
         super().__init__(config)
-        params = _params(config, "image_processor", size=224, augment=())
-        self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
+        params = _params(config, "image_processor", size="auto", augment=())
+        self.preprocessing = image_preprocessing()
+        self.size = self.preprocessing.size
+        if params["size"] != "auto":
+            self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
         steps = [_transform(**step) for step in params["augment"]]
         self.augment = v2.Compose(steps) if steps else None
-        self.preprocessing = image_preprocessing()
 
     def __call__(
         self, image: Image.Image | Mapping[str, Image.Image], *args: Any, **kw: Any

@@ -1,89 +1,108 @@
-"""How a training says how it goes: one line an epoch, the last words, and TensorBoard."""
+"""How a training says how it goes: a progress bar, and records for the metric sinks."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import is_master
-from mmf.utils.logger import TensorboardLogger
 from omegaconf import DictConfig
+from torch import Tensor
+from tqdm import tqdm
 
-from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training import checkpoints
-from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
+from mmf_hm_concat.mmf_plugin.run_config import config_of_run
+from mmf_hm_concat.training.metric_sinks import LogLine, MetricSink, TensorBoard, WeightsAndBiases
+from mmf_hm_concat.training.metrics_log import METRICS, MetricsLog
+
+# Reading the loss makes the CPU wait for the GPU: for the bar no more often than this, in seconds.
+SHOW_LOSS_EVERY = 0.5
+
+
+def build_sinks(
+    config: DictConfig, save_dir: Path, log: Callable[[str], None], epochs: int, run: str
+) -> list[MetricSink]:
+    """The sinks that the config asks for; on ranks but the first, none.
+
+    Args:
+        epochs: how many the run has finished: those before a resume.
+        run: its id.
+
+    Raises:
+        InputError: a package is missing, or a file cannot be written.
+    """
+    training = config.training
+    sinks: list[MetricSink] = []
+
+    def build() -> None:
+        # The file comes first: it is there even when another sink fails.
+        sinks.append(MetricsLog(save_dir / METRICS, epochs))
+        sinks.append(LogLine(log, training.max_epochs or math.inf))
+        if training.tensorboard:
+            parent = Path(get_mmf_env(key="tensorboard_logdir") or save_dir / "logs")
+            sinks.append(TensorBoard(parent))
+            log(f"TensorBoard: tensorboard --logdir {shlex.quote(str(parent))}")
+        if training.wandb:
+            sinks.append(WeightsAndBiases(save_dir, run, config_of_run(config)))
+
+    on_first_rank(build)
+    return sinks
 
 
 class Progress:
-    """Follows one training from its start.
+    """Follows one training from its start, or from a resume.
 
     Args:
-        log: takes a line; of several ranks, the first one's log is the one that is seen.
-
-    Raises:
-        InputError: `training.tensorboard` without the package.
+        sinks: as `build_sinks` gives them.
+        step_interval: sinks get every so-many-th update.
     """
 
-    def __init__(self, config: DictConfig, save_dir: Path, log: Callable[[str], None]):
-        self.save_dir, self.log = save_dir, log
-        self.max_epochs = config.training.max_epochs or math.inf
-        self.started, self.memes_seen = time.monotonic(), 0
-        self.tensorboard = None
-        if config.training.tensorboard and is_master():
-            try:
-                self.tensorboard = TensorboardLogger(
-                    get_mmf_env(key="tensorboard_logdir") or str(save_dir / "logs")
-                )
-            except ImportError:
-                raise InputError(
-                    "training.tensorboard: install it first: pip install tensorboard"
-                ) from None
+    def __init__(self, sinks: list[MetricSink], step_interval: int):
+        self.sinks, self.step_interval = sinks, step_interval
+        self.epoch_started = self.loss_shown = time.monotonic()
 
-    def end_epoch(
-        self,
-        epoch: int,
-        num_updates: int,
-        *,
-        memes: int,
-        loss: float,
-        figures: Mapping[str, float],
-        lr: float,
-        speed: float,
-        is_best: bool,
-    ) -> None:
-        """Log an epoch.
+    def bar(self, epoch: int, done: int, total: int) -> tqdm:
+        """A progress bar over an epoch's batches; nothing where there is no terminal."""
+        self.epoch_started = time.monotonic()
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=f"epoch {epoch}",
+            unit="batch",
+            leave=False,
+            disable=None if is_master() else True,
+        )
+        return self._bar
+
+    def step(self, update: int, batches: int, loss: Tensor, lr: float) -> None:
+        """Show an update on the bar, and give its record to the sinks.
 
         Args:
-            memes: trained on in it, repeated ones included.
-            loss: mean over them.
-            figures: of validation, by name; "total_loss" is the sum of the data sets' losses.
-            speed: samples/s while training.
+            update: its number.
+            batches: how many it took.
+            loss: mean over this rank's memes, a float scalar on the device.
         """
-        total = self.max_epochs if self.max_epochs < math.inf else "?"
-        shown = ", ".join(
-            f"{name.removeprefix('hm_competition/')} {value:.4f}"
-            for name, value in figures.items()
-            if name != "total_loss"
-        )
-        self.memes_seen += memes
-        left = ""
-        if self.max_epochs < math.inf:
-            per_epoch = (time.monotonic() - self.started) / max(self.memes_seen, 1) * memes
-            left = f", at most {per_epoch * max(self.max_epochs - epoch, 0):.0f} s left"
-        self.log(
-            f"epoch {epoch}/{total}: train loss {loss:.4f}; validation {shown}; "
-            f"lr {lr:.2g}, {speed:.0f} samples/s{left}{' (best so far)' if is_best else ''}"
-        )
-        if self.tensorboard:
-            scalars = {"train/loss": loss, "lr": lr, "samples_per_second": speed}
-            scalars |= {f"val/{name}": value for name, value in figures.items()}
-            self.tensorboard.add_scalars(scalars, num_updates)
+        if not self._bar.disable and time.monotonic() - self.loss_shown > SHOW_LOSS_EVERY:
+            self.loss_shown = time.monotonic()
+            self._bar.set_postfix(loss=f"{float(loss):.3f}", refresh=False)
+        self._bar.update(batches)
+        if self.sinks and update % self.step_interval == 0:
+            record = {"update": update, "train_loss": float(loss), "lr": lr}
+            for sink in self.sinks:
+                sink.step(record)
 
-    def end(self, stop: EarlyStopping) -> None:
-        """Log the best value, where everything is, and the next command to type."""
-        self.log(
-            f"Best: {stop.criterion} {stop.best:.4f} at epoch {stop.best_epoch}. "
-            f"Checkpoint: {self.save_dir / checkpoints.BEST}. Log: {self.save_dir / 'train.log'}. "
-            f"Next: mmf_predict config={self.save_dir / checkpoints.CONFIG}"
-        )
+    def end_epoch(self, record: Mapping[str, Any]) -> None:
+        """Give an epoch's record, less its seconds, to the sinks.
+
+        Before its checkpoint is begun: a resume may then repeat the record, not lose it.
+        """
+        record = {**record, "seconds": time.monotonic() - self.epoch_started}
+        for sink in self.sinks:
+            sink.epoch(record)
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()

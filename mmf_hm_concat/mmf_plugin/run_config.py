@@ -25,6 +25,9 @@ def save_config(config: DictConfig, save_dir: Path) -> None:
     """Write the run's config beside its checkpoints; raises InputError where that fails."""
     path = save_dir / checkpoints.CONFIG
     config = OmegaConf.create(config_of_run(config, resolve=False))
+    for dataset in config.dataset_config.values():  # so that it works from any folder
+        if (place := dataset and dataset.get("data_dir")) and Path(place).exists():
+            dataset.data_dir = str(Path(place).absolute())
     try:
         with atomic_write(path) as temporary:
             OmegaConf.save(config, temporary)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from mmf.common.registry import registry
 
+from mmf_hm_concat.encoders.base import TextPreparation
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 
 KEY = "mmf_hm_concat"
@@ -25,11 +26,12 @@ class Shared:
         memes: table of each split that the run reads (columns: data/table.py); set by the builder.
         class_weights: by data set, the weight of each class for the loss; set by the data set.
         text_statistics: mean and deviation of the training texts' vectors, float32 (dim,) each; set
-            by the text processor for the model.
-        text_model_checksum: SHA-256 of the text model; set by the text processor for the
-            checkpoint.
+            by the text processor or data set for the model.
+        text_model_checksum: SHA-256 of the text model; set by the text processor or data set for
+            the checkpoint.
         image_preprocessing: see `processors.image_preprocessing`, which sets and reads it; None
             until then.
+        text_preparation: see `processors.text_preparation`, likewise.
     """
 
     config: Any = None
@@ -38,6 +40,7 @@ class Shared:
     text_statistics: tuple[np.ndarray, np.ndarray] | None = None
     text_model_checksum: str | None = None
     image_preprocessing: ImagePreprocessing | None = None
+    text_preparation: TextPreparation | None = None
 
 
 def shared() -> Shared:

@@ -48,7 +48,10 @@ def build_config(options: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"hm_concat config show needs MMF, as training does ({error}).") from None
     from omegaconf import OmegaConf
 
+    from mmf_hm_concat.mmf_plugin import install
+
     setup_imports()
+    install()  # the package is imported already, so MMF does not load it
     built = Configuration(argparse.Namespace(opts=options, config_override=None))
     values = OmegaConf.to_container(built.get_config(), resolve=True)
     defaults = getattr(built, "defaults", None)  # absent where the plug-in is not loaded

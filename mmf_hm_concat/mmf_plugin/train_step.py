@@ -22,6 +22,9 @@ class TrainStep:
         scaler: of the loss, for fp16; else a disabled one.
         precision: number format of the forward pass, as `choose_precision` gives it.
         max_norm: length to which the gradient is clipped, or None.
+
+    Attributes:
+        mean_loss: of the last update, over this rank's memes, a float scalar on the device.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TrainStep:
     ):
         self.network, self.optimizer, self.scaler = network, optimizer, scaler
         self.precision, self.device, self.max_norm = precision, device, max_norm
+        self.mean_loss = torch.zeros((), device=device)
         self._unchecked: tuple[Tensor, list[Any], int] | None = None
 
     def update(self, group: list[Any], sizes: list[int], number: int) -> Tensor:
@@ -52,7 +56,7 @@ class TrainStep:
             InputError: the loss is not finite. On a GPU one update late, so as not to wait for it.
         """
         rank, ranks = get_rank(), get_world_size()
-        total = torch.zeros((), device=self.device)
+        total, memes = torch.zeros((), device=self.device), 0
         for batch, size in zip(group, sizes, strict=True):
             own = len(range(size)[share(size, rank, ranks)])  # 0: the row it has does not count
             last = batch is group[-1]
@@ -65,6 +69,7 @@ class TrainStep:
                 # a small share, too. DistributedDataParallel divides the gradients by the ranks.
                 self.scaler.scale(loss * (own * ranks / sum(sizes))).backward()
             total += loss.detach() * own
+            memes += own
         if self.max_norm is not None:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
@@ -73,6 +78,7 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type != "cpu":
             self.check()
+        self.mean_loss = total / max(memes, 1)
         self._unchecked = total, group, number
         if self.device.type == "cpu":
             self.check()

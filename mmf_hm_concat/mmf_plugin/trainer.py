@@ -1,28 +1,32 @@
 """`concat_trainer`: trains any MMF model, exactly resumable, in the device's best precision.
 
 What belongs to a run is in `env.save_dir`: best.ckpt, current.ckpt, config.yaml, the text model,
-and after mmf_predict the submission. One epoch is: all batches, one validation, one checkpoint.
+metrics.jsonl, results.json, and after mmf_predict the submission. One epoch is: all batches, one
+validation, one checkpoint.
 """
 
 import copy
 import logging
 import math
 import os
+import shlex
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from mmf.common.dataset_loader import DatasetLoader
 from mmf.common.registry import registry
 from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
-from mmf.utils.distributed import get_rank, get_world_size, is_master
+from mmf.utils.distributed import get_rank, get_world_size
 from mmf.utils.env import set_seed
 from omegaconf import open_dict, read_write
-from tqdm import tqdm
 
+from mmf_hm_concat import __version__
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.checkpointer import Checkpointer, load_for_prediction
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
@@ -31,12 +35,12 @@ from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, build_metrics, eval
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
-from mmf_hm_concat.mmf_plugin.progress import Progress
-from mmf_hm_concat.mmf_plugin.run_config import save_config
+from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
 from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
 from mmf_hm_concat.mmf_plugin.train_step import TrainStep
-from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training import checkpoints, run_folder
 from mmf_hm_concat.training.early_stopping import EarlyStopping
+from mmf_hm_concat.training.metrics_log import RESULTS, write_results
 from mmf_hm_concat.training.position import Position
 from mmf_hm_concat.training.precision import choose_precision
 from mmf_hm_concat.training.random_state import RandomState
@@ -64,7 +68,17 @@ class ConcatTrainer(BaseTrainer):
             for processor in ("text_processor", "image_processor"):
                 registry.unregister(f"{dataset}_{processor}")
         self._agree_on_seed()
-        super().load()
+        self.lock: FileLock | None = None
+        try:
+            super().load()
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        """Let others train in the folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def _agree_on_seed(self) -> None:
         """Take the first rank's seed: with `training.seed: -1` MMF draws one in each process."""
@@ -78,6 +92,10 @@ class ConcatTrainer(BaseTrainer):
     def _set_device(self) -> None:
         self.save_dir = Path(get_mmf_env(key="save_dir"))
         self.predicting = bool(self.config.evaluation.predict)
+        if "train" in self.config.run_type and not self.predicting:
+            on_first_rank(self._claim_folder)
+        else:
+            on_first_rank(lambda: run_folder.recover_if_free(self.save_dir))
         self.start = on_first_rank(lambda: find_checkpoint(self.config, self.save_dir))
         self.local_rank = int(os.environ.get("LOCAL_RANK", self.config.device_id))
         use_cuda = torch.cuda.is_available() and "cuda" in self.config.training.device
@@ -86,6 +104,10 @@ class ConcatTrainer(BaseTrainer):
             torch.cuda.set_device(self.device)
         registry.register("current_device", self.device)
         registry.register("global_device", get_rank())
+
+    def _claim_folder(self) -> None:
+        self.lock = run_folder.lock(self.save_dir)
+        run_folder.recover(self.save_dir)
 
     def config_based_setup(self) -> None:
         self.precision, why = choose_precision(self.config.training.precision, self.device)
@@ -110,7 +132,7 @@ class ConcatTrainer(BaseTrainer):
 
     def load_model_and_optimizer(self) -> None:
         attributes = self.config.model_config[self.config.model]
-        if isinstance(attributes, str):  # MMF: the settings of another model
+        if isinstance(attributes, str):  # MMF: the config of another model
             attributes = self.config.model_config[attributes]
         with open_dict(attributes):
             attributes.model = self.config.model
@@ -158,7 +180,6 @@ class ConcatTrainer(BaseTrainer):
         if "train" not in self.run_type:
             self._load_for_prediction()
             return
-        self.progress = Progress(self.config, self.save_dir, self.log)
         optimization = {
             "optimizer": self.optimizer,
             "scaler": self.scaler,
@@ -177,9 +198,13 @@ class ConcatTrainer(BaseTrainer):
             },
             log=self.log,
         )
-        if not self.checkpointer.start(self.start):
+        self.checkpointer.start(self.start)
+        if not self.checkpointer.has_best:
             self.early_stop.forget_best()  # or nothing might ever be better and saved as best
-        on_first_rank(lambda: save_config(self.config, self.save_dir))
+        finished = self.position.epoch - (self.position.done_batches > 0)
+        run = self.checkpointer.run
+        sinks = build_sinks(self.config, self.save_dir, self.log, finished, run)
+        self.progress = Progress(sinks, training.log_interval)
 
     def parallelize_model(self) -> None:
         training, several = self.config.training, get_world_size() > 1
@@ -198,9 +223,12 @@ class ConcatTrainer(BaseTrainer):
     # ---- training ----
 
     def train(self) -> None:
-        if "train" in self.run_type:
-            self._train()
-        self.inference()
+        try:
+            if "train" in self.run_type:
+                self._train()
+            self.inference()
+        finally:
+            self._release()
 
     def _train(self) -> None:
         training = self.config.training
@@ -216,16 +244,24 @@ class ConcatTrainer(BaseTrainer):
             self.device,
             training.max_grad_l2_norm if training.clip_gradients else None,
         )
-        with SaveOnSignal(self.device) as self.signal, self.checkpointer.writer:
+        save_on_signal = SaveOnSignal(self.device)
+        with closing(self.progress), save_on_signal as self.signal, self.checkpointer.writer:
             while self._goes_on():
                 self._train_epoch()
         # The first rank has now written everything: before, the others must not look.
-        if not on_first_rank((self.save_dir / checkpoints.BEST).is_file):
+        on_first_rank(lambda: None)
+        if not self.checkpointer.has_best:
             raise InputError(
-                f"Nothing was trained, and there is no {self.save_dir / checkpoints.BEST}: raise "
-                "training.max_epochs or training.max_updates."
+                f"Nothing was trained, and this run has no {checkpoints.BEST} in {self.save_dir}: "
+                "raise training.max_epochs or training.max_updates."
             )
-        self.progress.end(self.early_stop)
+        self._write_results()
+        stop, config = self.early_stop, shlex.quote(str(self.save_dir / checkpoints.CONFIG))
+        self.log(
+            f"Best: {stop.criterion} {stop.best:.4f} at epoch {stop.best_epoch}. "
+            f"Checkpoint: {self.save_dir / checkpoints.BEST}. Log: {self.save_dir / 'train.log'}. "
+            f"Next: mmf_predict config={config}"
+        )
 
     def _goes_on(self) -> bool:
         if self.position.num_updates >= self.max_updates:
@@ -248,25 +284,15 @@ class ConcatTrainer(BaseTrainer):
         sizes = loader.start_epoch(position.epoch, position.done_batches)
         self.model.train()
         clock = time.monotonic()
-        bar = tqdm(
-            total=position.done_batches + len(sizes),
-            initial=position.done_batches,
-            desc=f"epoch {position.epoch}",
-            unit="batch",
-            leave=False,
-            # None: not where there is no terminal
-            disable=None if is_master() else True,
-        )
-        memes_before = position.epoch_memes
+        memes_before, done_before = position.epoch_memes, position.done_batches
         group: list[Any] = []
-        with bar:
+        with self.progress.bar(position.epoch, done_before, done_before + len(sizes)):
             for done, batch in enumerate(loader, 1):
                 group.append(self.dataset_loader.prepare_batch(batch))
                 if len(group) < frequency and done < len(sizes):
                     continue
                 self._update(group, sizes[done - len(group) : done])
                 self.checkpointer.writer.check()
-                bar.update(len(group))
                 group = []
                 if position.num_updates >= self.max_updates:
                     break
@@ -287,40 +313,46 @@ class ConcatTrainer(BaseTrainer):
     def _update(self, group: list[Any], sizes: list[int]) -> None:
         loss = self.train_step.update(group, sizes, self.position.num_updates + 1)
         self.position.count_update(loss, len(group), sum(sizes))
-        registry.register("num_updates", self.position.num_updates)
+        number = self.position.num_updates
+        registry.register("num_updates", number)
+        self.progress.step(number, len(group), self.train_step.mean_loss, self._lr())
+
+    def _lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
 
     def _end_epoch(self, speed: float) -> None:
         """Validate, follow the criterion, save, and say in one line how it went."""
         reports = self._evaluate("val")
-        figures = {name: value for each in reports for name, value in each.figures.items()}
-        figures["total_loss"] = sum(v for name, v in figures.items() if name.endswith("/loss"))
-        if self.early_stop.criterion not in figures:
+        metrics = {name: value for each in reports for name, value in each.metrics.items()}
+        metrics["total_loss"] = sum(v for name, v in metrics.items() if name.endswith("/loss"))
+        if self.early_stop.criterion not in metrics:
             raise InputError(
                 f"training.early_stop.criteria: there is no {self.early_stop.criterion!r}. "
-                f"Validation gives {', '.join(sorted(figures))}."
+                f"Validation gives {', '.join(sorted(metrics))}."
             )
         if self.lr_scheduler is not None:
-            self.lr_scheduler.step(figures["total_loss"])
+            self.lr_scheduler.step(metrics["total_loss"])
         position = self.position
-        is_best = self.early_stop.update(figures, position.epoch, position.num_updates)
+        is_best = self.early_stop.update(metrics, position.epoch, position.num_updates)
+        self.checkpointer.take_over()
+        self.progress.end_epoch(
+            {
+                "epoch": position.epoch,
+                "update": position.num_updates,
+                "train_loss": float(position.loss_of_all_ranks()) / max(position.epoch_memes, 1),
+                "val": metrics,
+                "lr": self._lr(),
+                "samples_per_second": speed,
+                "best": is_best,
+            }
+        )
         self.checkpointer.save(*[checkpoints.BEST] * is_best, checkpoints.CURRENT)
         self.checkpointer.keep_last(position.epoch)
-        loss = float(position.loss_of_all_ranks()) / max(position.epoch_memes, 1)
-        self.progress.end_epoch(
-            position.epoch,
-            position.num_updates,
-            memes=position.epoch_memes,
-            loss=loss,
-            figures=figures,
-            lr=self.optimizer.param_groups[0]["lr"],
-            speed=speed,
-            is_best=is_best,
-        )
 
     # ---- after training, and without it ----
 
     def inference(self) -> None:
-        """Figures of the splits in `run_type`, or the submission when called by mmf_predict."""
+        """Metrics of the splits in `run_type`, or the submission when called by mmf_predict."""
         if self.predicting:
             predict(
                 self._evaluate("test"),
@@ -338,19 +370,41 @@ class ConcatTrainer(BaseTrainer):
     def _evaluate_best(self) -> None:
         wanted = [split for split in ("val", "test") if split in self.loaders]
         if "train" in self.run_type:
-            wanted.remove("val")  # its figures are known
-            self._log_figures("val", self.early_stop.best_metrics)
+            wanted.remove("val")  # its metrics are known
+            self._log_metrics("val", self.early_stop.best_metrics)
             if wanted:
                 self.checkpointer.load_best()
         for split in wanted:
+            found: dict[str, float] = {}
             for each in self._evaluate(split):
-                self._log_figures(split, each.figures)
+                self._log_metrics(split, each.metrics)
+                found |= each.metrics
+            if "train" in self.run_type:
+                self._write_results({split: found})
 
-    def _log_figures(self, split: str, figures: dict[str, float]) -> None:
+    def _log_metrics(self, split: str, metrics: dict[str, float]) -> None:
         shown = ", ".join(
-            f"{name} {value:.4f}" for name, value in figures.items() if name != "total_loss"
+            f"{name} {value:.4f}" for name, value in metrics.items() if name != "total_loss"
         )
-        self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no figures'}")
+        self.log(f"Best checkpoint on {split}: {shown or 'no labels, so no metrics'}")
+
+    def _write_results(self, others: dict[str, Any] | None = None) -> None:
+        """`results.json`: what the run came to; ``others`` are metrics of more splits."""
+        stop = self.early_stop
+        results = {
+            "version": __version__,
+            "run": self.checkpointer.run,
+            "seed": self.config.training.seed,
+            "epochs": self.position.epoch,
+            "updates": self.position.num_updates,
+            "criterion": stop.criterion,
+            "best": stop.best,
+            "best_epoch": stop.best_epoch,
+            "best_update": stop.best_update,
+            "val": stop.best_metrics,
+            **(others or {}),
+        }
+        on_first_rank(lambda: write_results(self.save_dir / RESULTS, results))
 
     def _evaluate(self, split: str) -> list[SplitReport]:
         return evaluate(

@@ -6,19 +6,33 @@ from typing import Any
 
 from torch import nn
 
-from mmf_hm_concat.encoders.base import ProjectedEncoder
+from mmf_hm_concat.config.check import encoder_and_name
+from mmf_hm_concat.encoders.base import ProjectedEncoder, TextPreparation
+from mmf_hm_concat.encoders.clip_towers import ClipImageEncoder, ClipTextEncoder
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
 from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
+from mmf_hm_concat.encoders.static_vectors import StaticEncoder
+from mmf_hm_concat.encoders.timm_networks import TimmEncoder
 from mmf_hm_concat.encoders.torchvision_networks import TorchvisionEncoder
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.models.fusions import FUSIONS
 from mmf_hm_concat.models.network import FusionNetwork, MLPHead
 
 NONE: Mapping[str, nn.Module] = MappingProxyType({})
-# By `language.encoder`, made from (in_features, out_features, standardize_text).
-TEXT_ENCODERS = {"sentence_vector": SentenceVectorEncoder}
-# By `vision.encoder`, made from (name, weights, out_features, freeze).
-IMAGE_ENCODERS = {"torchvision": TorchvisionEncoder}
+# By what `language.name` begins with, else `language.encoder`; made with
+# `from_config(name, language, standardize_text)`.
+TEXT_ENCODERS: dict[str, Any] = {
+    "sentence_vector": SentenceVectorEncoder,
+    "wordllama": StaticEncoder,
+    "open_clip": ClipTextEncoder,
+}
+# By what `vision.name` begins with, else `vision.encoder`; made from (name, weights, out_features,
+# freeze).
+IMAGE_ENCODERS: dict[str, Any] = {
+    "torchvision": TorchvisionEncoder,
+    "timm": TimmEncoder,
+    "open_clip": ClipImageEncoder,
+}
 
 
 def build_network(
@@ -46,17 +60,15 @@ def build_network(
     if language and language.get("mmf_encoder"):
         language_module = _projected("language", language, mmf_encoders)
     elif language:
-        encoder = _chosen("language.encoder", language["encoder"], TEXT_ENCODERS)
-        language_module = encoder(
-            language["in_features"], language["out_features"], config["standardize_text"]
-        )
+        kind, name = encoder_and_name(language, TEXT_ENCODERS)
+        encoder = _chosen("language.encoder", kind, TEXT_ENCODERS)
+        language_module = encoder.from_config(name, language, config["standardize_text"])
     if vision and vision.get("mmf_encoder"):
         vision_module = _projected("vision", vision, mmf_encoders)
     elif vision:
-        encoder = _chosen("vision.encoder", vision["encoder"], IMAGE_ENCODERS)
-        vision_module = encoder(
-            vision["name"], vision["weights"], vision["out_features"], vision["freeze"]
-        )
+        kind, name = encoder_and_name(vision, IMAGE_ENCODERS)
+        encoder = _chosen("vision.encoder", kind, IMAGE_ENCODERS)
+        vision_module = encoder(name, vision["weights"], vision["out_features"], vision["freeze"])
     fusion = fusion_class([branch["out_features"] for branch in (language, vision) if branch])
     head = MLPHead(
         fusion.out_features,
@@ -78,8 +90,24 @@ def image_preprocessing(config: Mapping[str, Any]) -> ImagePreprocessing:
     vision = config["vision"]
     if not vision or vision.get("mmf_encoder"):
         return ProjectedEncoder.preprocessing if vision else IMAGENET
-    encoder = _chosen("vision.encoder", vision["encoder"], IMAGE_ENCODERS)
-    return encoder.preprocessing_of(vision["name"], vision["weights"])
+    kind, name = encoder_and_name(vision, IMAGE_ENCODERS)
+    encoder = _chosen("vision.encoder", kind, IMAGE_ENCODERS)
+    return encoder.preprocessing_of(name, vision["weights"])
+
+
+def text_preparation(config: Mapping[str, Any]) -> TextPreparation | None:
+    """How texts become what the text encoder that ``config`` describes reads.
+
+    None when the data set's text processor does that, or there is no text branch.
+
+    Raises:
+        InputError: there is no such encoder, or its library is not installed.
+    """
+    language = config["language"]
+    if not language or language.get("mmf_encoder"):
+        return None
+    kind, name = encoder_and_name(language, TEXT_ENCODERS)
+    return _chosen("language.encoder", kind, TEXT_ENCODERS).preparation_of(name)
 
 
 def _chosen(key: str, name: Any, choices: Mapping[str, Any]) -> Any:

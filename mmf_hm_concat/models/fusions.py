@@ -28,6 +28,17 @@ class Concat(nn.Module):
         return torch.cat([torch.relu(feature) for feature in features_BD], dim=1)
 
 
+class ConcatNormalized(nn.Module):
+    """Each feature scaled to length 1, then all of them side by side; "concat" in Hate-CLIPper."""
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        self.out_features = sum(widths)
+
+    def forward(self, *features_BD: Tensor) -> Tensor:
+        return torch.cat([nn.functional.normalize(feature) for feature in features_BD], dim=1)
+
+
 class Product(nn.Module):
     """Element-wise product of two features of length 1; "align" in Hate-CLIPper.
 
@@ -82,4 +93,9 @@ def _check_two(fusion: str, widths: Sequence[int]) -> None:
         )
 
 
-FUSIONS: dict[str, type[nn.Module]] = {"concat": Concat, "product": Product, "cross": Cross}
+FUSIONS: dict[str, type[nn.Module]] = {
+    "concat": Concat,
+    "concat_normalized": ConcatNormalized,
+    "product": Product,
+    "cross": Cross,
+}

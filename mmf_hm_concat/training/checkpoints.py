@@ -7,6 +7,7 @@ image encoder was trained with, or None), and the `state_dict` of each object th
 "position", "early_stop", "random", "optimizer", "scaler", "scheduler".
 """
 
+import errno
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,8 +32,12 @@ BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
 CONFIG = "config.yaml"
 # The folder of the checkpoints that checkpoint.keep_last keeps.
 EPOCHS = "models"
-# Where the checkpoints of an earlier run in the same folder go.
+# Where earlier runs of the same folder are, see run_folder.py.
 PREVIOUS = "previous"
+
+
+class TornCheckpoint(InputError):
+    """The file itself is damaged, so that another checkpoint has to do."""
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
@@ -125,8 +130,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle can fail in any way
+        # EINVAL: a damaged one names a place before its beginning.
+        if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+            raise InputError(f"{path}: cannot be read just now ({error}).") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
+        raise TornCheckpoint(
             f"{path}: not a checkpoint that can be loaded safely; it is torn, or holds more than "
             f"tensors and plain values ({reason})."
         ) from None
@@ -145,6 +153,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
     """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
+    for key in [key for key in state["model"] if key.startswith(_DROPPED)]:
+        del state["model"][key]
     version = state.get("format_version", 1)
     if version < 2:
         _upgrade_to_2(state)
@@ -176,6 +186,8 @@ def _upgrade_to_2(state: dict[str, Any]) -> None:
             keys.update({**defaults, **keys})
 
 
+# The auxiliary heads of GoogLeNet and Inception, which nothing used.
+_DROPPED = tuple(f"network.vision_module.network.{name}." for name in ("aux1", "aux2", "AuxLogits"))
 _RENAMED_IN_2 = {
     "network.fusion.": "network.head.hidden.0.",
     "network.classifier.": "network.head.classifier.",
@@ -225,19 +237,3 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 def folder_of_run(path: Path) -> Path:
     """The `env.save_dir` that a checkpoint belongs to, which may lie in a folder of it."""
     return path.parent.parent if path.parent.name in (EPOCHS, PREVIOUS) else path.parent
-
-
-def set_aside(folder: Path, names: Sequence[str] = (BEST, CURRENT, EPOCHS)) -> list[str]:
-    """Move an earlier run's checkpoints into ``folder``/previous, in place of those there.
-
-    Returns:
-        The names of what was moved.
-    """
-    moved = [name for name in names if (folder / name).exists()]
-    for name in moved:
-        target = folder / PREVIOUS / name
-        target.parent.mkdir(exist_ok=True)
-        if target.is_dir():
-            shutil.rmtree(target)
-        (folder / name).replace(target)
-    return moved

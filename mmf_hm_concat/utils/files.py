@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,10 +65,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, pattern: str) -> None:
-    """Remove what `atomic_write` left of files named like ``pattern`` when it was killed."""
+def remove_leftovers(folder: Path, pattern: str, older_than: float = 0) -> None:
+    """Remove what `atomic_write` left of files named like ``pattern`` when it was killed.
+
+    Args:
+        older_than: seconds; younger ones may still be written by another process.
+    """
     for leftover in folder.glob(f".{pattern}.????????.tmp"):
-        leftover.unlink(missing_ok=True)
+        try:
+            if not older_than or time.time() - leftover.stat().st_mtime > older_than:
+                leftover.unlink()
+        except FileNotFoundError:  # meanwhile it has been renamed, or removed
+            continue
 
 
 def sha256(path: str | Path) -> str:

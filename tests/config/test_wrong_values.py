@@ -244,7 +244,11 @@ def test_trainers_of_mmf_keep_their_keys_but_ours_are_checked(build):
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.sampled_from(sorted(KEYS)), st.one_of(st.text(max_size=12), st.integers(), st.floats()))
+# Without env.user_dir: MMF imports it before the plug-in is there to check anything.
+@given(
+    st.sampled_from(sorted(KEYS.keys() - {"env.user_dir"})),
+    st.one_of(st.text(max_size=12), st.integers(), st.floats()),
+)
 def test_any_value_on_the_command_line_is_taken_or_one_input_error(build, key, value):
     try:
         build(f"{key}={value}")

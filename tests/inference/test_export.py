@@ -20,7 +20,7 @@ def test_export_gives_the_same_probabilities_in_onnxruntime(mmf, sample, tmp_pat
     memes = [json.loads(line) for line in (sample / "test.jsonl").open()]
     texts, paths = [m["text"] for m in memes], [sample / m["img"] for m in memes]
     pixels = np.stack([resize(read_rgb(path), 32).transpose(2, 0, 1) for path in paths])
-    given = {"text": classifier.members[0].text_model.vectors(texts), "image": pixels}
+    given = {"text": classifier.members[0].prepare_text(texts).numpy(), "image": pixels}
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for count in (1, len(memes)):
         (found,) = session.run(None, {name: value[:count] for name, value in given.items()})

@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import BIN
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training.metrics_log import METRICS, RESULTS, read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +41,18 @@ def test_a_run_leaves_what_prediction_needs(trained):
         assert (folder / name).stat().st_nlink == 1  # damage to the cache must not reach a run
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["training"]["seed"] == 42
+
+
+def test_metrics_of_each_epoch_and_of_the_best_are_in_files(trained):
+    folder, output, _ = trained
+    records = read_metrics(folder / METRICS)
+    results = json.loads((folder / RESULTS).read_text())
+    assert [record["epoch"] for record in records] == [1, 2]
+    best = records[results["best_epoch"] - 1]
+    assert results["val"] == best["val"] and results["best"] == best["val"][results["criterion"]]
+    assert results["updates"] == records[-1]["update"] and results["seed"] == 42
+    assert f"roc_auc {best['val']['hm_competition/roc_auc']:.4f}" in output
+    assert min(record["samples_per_second"] for record in records) > 0
 
 
 def test_no_wall_of_warnings(trained):
@@ -85,11 +99,18 @@ def test_a_moved_run_predicts_alone(trained, mmf, tmp_path, sample):
     assert (moved / "submission.csv").read_bytes() == (folder / "submission.csv").read_bytes()
 
 
-def test_the_config_that_a_run_leaves_predicts_with_it(trained, mmf, tmp_path):
-    folder, _, _ = trained
-    path = tmp_path / "other.csv"
-    mmf(folder, f"config={folder}/config.yaml", f"evaluation.predict_file={path}", predict=True)
-    assert path.read_bytes() == (folder / "submission.csv").read_bytes()
+def test_the_config_of_a_moved_run_predicts_with_it_from_any_folder(trained, tmp_path, monkeypatch):
+    moved = tmp_path / "moved run"
+    shutil.copytree(trained[0], moved)
+    (moved / "submission.csv").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = subprocess.run(
+        [BIN / "mmf_predict", f"config={moved}/config.yaml"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    written = (moved / "submission.csv").read_bytes()
+    assert written == (trained[0] / "submission.csv").read_bytes()
 
 
 def test_the_report_file_of_mmf_keeps_the_ids_of_the_data(trained, sample):
@@ -97,14 +118,6 @@ def test_the_report_file_of_mmf_keeps_the_ids_of_the_data(trained, sample):
     report = next(folder.rglob("reports/hm_competition_run_test_*.csv"))
     expected = [json.loads(line)["id"] for line in (sample / "test.jsonl").open()]
     assert pd.read_csv(report, dtype={"id": str}).id.tolist() == expected
-
-
-def test_a_new_training_sets_an_old_checkpoint_aside(trained, mmf, tmp_path):
-    shutil.copytree(trained[0], tmp_path / "run")
-    mmf(tmp_path / "run", "training.max_updates=1", "training.seed=3")
-    old = checkpoints.load_checkpoint(tmp_path / "run" / "previous" / "best.ckpt")
-    new = checkpoints.load_checkpoint(tmp_path / "run" / "best.ckpt")
-    assert old["run"] != new["run"] and new["num_updates"] == 1
 
 
 def test_prediction_without_a_checkpoint_is_refused_in_one_message(command, tmp_path):

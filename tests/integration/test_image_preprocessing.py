@@ -85,7 +85,7 @@ def test_data_set_classifier_and_export_ask_the_encoder(mmf, sample, tmp_path, s
     member = MemeClassifier.load(tmp_path).members[0]
     with Image.open(path) as image:
         pixels = OWN.resize(image.convert("RGB"), SIZE).transpose(2, 0, 1)[None]
-    given = {"text": member.text_model.vectors([text]), "image": pixels}
+    given = {"text": member.prepare_text([text]).numpy(), "image": pixels}
     (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, given)
     assert abs(found[0] - written) < 1e-4
 

@@ -46,9 +46,9 @@ def test_another_split_with_labels_is_one_override(predict, sample):
     path, log = predict("dev")
     memes = lines_of(sample / "dev.jsonl")
     assert check_submission(path, [int(meme["id"]) for meme in memes]) == []
-    figures = score(path, read_truth(sample / "dev.jsonl"))
-    assert f"accuracy {figures['accuracy']:.4f}" in log
-    assert f"roc_auc {figures['auroc']:.4f}" in log
+    scores = score(path, read_truth(sample / "dev.jsonl"))
+    assert f"accuracy {scores['accuracy']:.4f}" in log
+    assert f"roc_auc {scores['auroc']:.4f}" in log
 
 
 def test_a_file_anywhere_with_ids_of_both_kinds(predict, trained, sample, tmp_path):
@@ -137,7 +137,7 @@ def test_broken_images_are_all_listed_before_the_work(predict, sample, tmp_path,
     assert "grey ones stand in for them" in log
 
 
-def test_validation_alone_gives_the_figures_of_the_training(trained, mmf, tmp_path):
+def test_validation_alone_gives_the_metrics_of_the_training(trained, mmf, tmp_path):
     (tmp_path / "run").mkdir()
     for name in ("best.ckpt", "text_model.bin"):
         (tmp_path / "run" / name).hardlink_to(trained[0] / name)

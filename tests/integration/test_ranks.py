@@ -1,4 +1,4 @@
-"""The same submission and the same validation figures from one, two and three processes."""
+"""The same submission and the same validation metrics from one, two and three processes."""
 
 import pytest
 
@@ -34,6 +34,6 @@ def test_ranks_change_nothing(trained, command, tmp_path, ranks):
 
 
 def validation(output):
-    """The last figures of the validation split that a run has printed."""
+    """The last metrics of the validation split that a run has printed."""
     lines = [line for line in output.splitlines() if "Best checkpoint on val" in line]
     return lines[-1].split("Best checkpoint")[1]

@@ -1,6 +1,8 @@
 """A run that was interrupted and resumed ends with the same bits as one that never was."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +13,8 @@ import torch
 from conftest import BIN, ROOT, TINY
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training import checkpoints, run_folder
+from mmf_hm_concat.training.metrics_log import METRICS, read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +42,10 @@ def assert_same_run(one, other):
             a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True
         )
         assert all(torch.equal(m[key], n[key]) for m, n in moments for key in ("exp_avg", "step"))
+    found = [read_metrics(folder / METRICS) for folder in (one, other)]
+    same = ("epoch", "update", "train_loss", "val", "lr", "best")
+    assert len(found[0]) == a["current_epoch"]
+    assert [[r[k] for k in same] for r in found[0]] == [[r[k] for k in same] for r in found[1]]
 
 
 @pytest.mark.parametrize("crash_at", [1, 4, 6])
@@ -113,14 +120,15 @@ def test_a_torn_best_checkpoint_does_not_stop_the_training(reference, mmf, tmp_p
     assert "best.ckpt: not a checkpoint" in (folder / "train.log").read_text()
 
 
-def test_a_torn_best_checkpoint_gives_way_to_the_current_one_at_prediction(
-    reference, mmf, tmp_path
-):
-    folder = tmp_path / "run"
+def test_prediction_refuses_a_torn_best_checkpoint_and_names_the_option(reference, mmf, tmp_path):
+    folder = tmp_path / "a run"
     shutil.copytree(reference, folder)
     os.truncate(folder / checkpoints.BEST, 1000)
-    mmf(folder, predict=True)
-    assert "Going back to" in (folder / "train.log").read_text()
+    option = f"checkpoint.resume_file='{folder}/{checkpoints.CURRENT}'"
+    with pytest.raises(InputError, match=re.escape(option)):
+        mmf(folder, predict=True)
+    assert not (folder / "submission.csv").exists()
+    mmf(folder, option.replace("'", ""), predict=True)
     assert (folder / "submission.csv").is_file()
 
 
@@ -130,7 +138,8 @@ def test_a_best_checkpoint_of_another_run_is_set_aside(reference, mmf, tmp_path)
     shutil.copytree(reference, folder)
     shutil.copy(other / checkpoints.BEST, folder)
     mmf(folder, *SAVE_OFTEN, "checkpoint.resume=true", "training.max_epochs=3")
-    old = checkpoints.load_checkpoint(folder / checkpoints.PREVIOUS / checkpoints.BEST)
+    (moved,) = (folder / checkpoints.PREVIOUS).glob(f"*/{checkpoints.BEST}")
+    old = checkpoints.load_checkpoint(moved)
     assert old["num_updates"] == 1
     assert "is of another run" in (folder / "train.log").read_text()
 
@@ -223,7 +232,8 @@ def test_going_on_in_another_folder_leaves_a_best_checkpoint_there(reference, mm
     best = checkpoints.load_checkpoint(tmp_path / checkpoints.BEST)
     assert best["current_epoch"] == 3
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["epoch_0003.ckpt"]
-    assert (tmp_path / "previous" / "models" / "epoch_0001.ckpt").is_file()
+    (earlier,) = (tmp_path / checkpoints.PREVIOUS).iterdir()
+    assert (earlier / "models" / "epoch_0001.ckpt").is_file()
     kept = tmp_path / "models" / "epoch_0003.ckpt"
     mmf(tmp_path, f"checkpoint.resume_file={kept}", predict=True)  # its text model is one above
     mmf(tmp_path, f"checkpoint.resume_file={kept}", "training.max_epochs=3")
@@ -238,3 +248,50 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_memes(mmf, tmp_pa
 def test_max_updates_means_that_many(mmf, tmp_path):
     mmf(tmp_path, *SAVE_OFTEN, "training.max_updates=3")
     assert checkpoints.load_checkpoint(tmp_path / checkpoints.CURRENT)["num_updates"] == 3
+
+
+def test_a_new_training_keeps_the_earlier_run_whole(trained, mmf, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(trained[0], folder)
+    submission = (folder / "submission.csv").read_bytes()
+    # One that dies early leaves it where it was.
+    with pytest.raises(InputError, match="The loss is"):
+        mmf(folder, "optimizer.params.lr=1e30")
+    mmf(folder, predict=True)
+    assert (folder / "submission.csv").read_bytes() == submission
+    # Another text model, so that the earlier run's must not be overwritten.
+    dim = "dataset_config.hm_competition.processors.text_processor.params.dim=8"
+    width = "model_config.concat_vl.language.in_features=8"
+    mmf(folder, "training.max_updates=1", "training.seed=3", dim, width)
+    assert not (folder / "submission.csv").exists()
+    (earlier,) = (folder / checkpoints.PREVIOUS).iterdir()
+    old, new = (checkpoints.load_checkpoint(p / checkpoints.BEST) for p in (earlier, folder))
+    assert old["run"] != new["run"] and new["num_updates"] == 1
+    assert len(read_metrics(earlier / METRICS)) == 2 and len(read_metrics(folder / METRICS)) == 1
+    (earlier / "submission.csv").unlink()
+    mmf(earlier, predict=True)
+    assert (earlier / "submission.csv").read_bytes() == submission
+
+
+def test_a_folder_has_one_training_at_a_time(reference, mmf, tmp_path):
+    held = run_folder.lock(tmp_path)
+    with pytest.raises(InputError, match="another training is running in"):
+        mmf(tmp_path)
+    held.release()
+    mmf(tmp_path, "training.max_updates=1")
+
+
+def test_data_that_changed_before_a_resume_is_named(reference, sample, mmf, tmp_path):
+    folder, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(reference, folder)
+    shutil.copytree(sample, data)
+    lines = (data / "train.jsonl").read_text().splitlines()
+    row = json.loads(lines[1])
+    lines[1] = json.dumps({**row, "label": 1 - row["label"]})
+    (data / "train.jsonl").write_text("\n".join(lines[:-1]))
+    place = f"dataset_config.hm_competition.data_dir={data}"
+    mmf(folder, *SAVE_OFTEN, place, "checkpoint.resume=true", "training.max_epochs=3")
+    log = (folder / "train.log").read_text()
+    gone = json.loads((sample / "train.jsonl").read_text().splitlines()[-1])["id"]
+    assert f"train split: 1 meme is gone ({int(gone)}); 1 meme is now labelled otherwise" in log
+    assert "val split" not in log

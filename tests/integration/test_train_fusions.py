@@ -30,13 +30,15 @@ def test_a_fusion_trains_and_predicts_the_same_everywhere(mmf, sample, tmp_path,
     assert classifier(paths, texts) == written
     assert main(["export", str(tmp_path), str(tmp_path / "model.onnx")]) == 0
     pixels = np.stack([resize(read_rgb(path), 32).transpose(2, 0, 1) for path in paths])
-    given = {"text": classifier.members[0].text_model.vectors(texts), "image": pixels}
+    given = {"text": classifier.members[0].prepare_text(texts).numpy(), "image": pixels}
     (found,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(None, given)
     assert np.abs(found - written).max() < 1e-4
 
 
 def test_a_fusion_that_does_not_fit_is_refused_by_key(mmf, tmp_path):
-    with pytest.raises(InputError, match=r"fusion = 'sum' .*Known: concat, cross, product"):
+    with pytest.raises(
+        InputError, match=r"fusion = 'sum' .*Known: concat, concat_normalized, cross, product"
+    ):
         mmf(tmp_path, f"{MODEL}.fusion=sum")
     with pytest.raises(InputError, match=r"cross makes 1024 x 1024 = .*vision\.out_features"):
         wide = [f"{MODEL}.{branch}.out_features=1024" for branch in ("language", "vision")]

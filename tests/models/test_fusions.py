@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.models.fusions import FUSIONS, Concat, Cross, Product
+from mmf_hm_concat.models.fusions import FUSIONS, Concat, ConcatNormalized, Cross, Product
 
 LANGUAGE, VISION = torch.tensor([[3.0, -4.0]]), torch.tensor([[0.0, 2.0]])
 
@@ -22,6 +22,11 @@ def test_every_fusion_gives_what_it_promises_and_passes_gradients_to_both_branch
 def test_concat_is_relu_then_side_by_side():
     assert Concat([2, 2])(LANGUAGE, VISION).tolist() == [[3, 0, 0, 2]]
     assert Concat([2])(LANGUAGE).tolist() == [[3, 0]]
+
+
+def test_concat_normalized_is_of_features_of_length_one():
+    found = ConcatNormalized([2, 2])(LANGUAGE, VISION)
+    assert torch.allclose(found, torch.tensor([[0.6, -0.8, 0.0, 1.0]]))
 
 
 def test_product_is_of_features_of_length_one():

@@ -140,9 +140,12 @@ def test_hate_clippers_head_is_a_config():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"fusion": "sum"}, r"fusion: 'sum' is not one of concat, product, cross"),
+        (
+            {"fusion": "sum"},
+            r"fusion: 'sum' is not one of concat, concat_normalized, product, cross",
+        ),
         ({"language__encoder": "bert"}, r"language\.encoder: 'bert' is not one of sentence_vector"),
-        ({"vision__encoder": "timm"}, r"vision\.encoder: 'timm' is not one of torchvision"),
+        ({"vision__encoder": "tim"}, r"vision\.encoder: 'tim' is not one of torchvision, timm"),
         ({"head_layers": -1}, r"head_layers = -1: give a whole number from 0"),
         ({"num_classes": 1}, r"num_classes = 1: give a whole number from 2"),
         ({"fusion_dropout": 1.0}, r"fusion_dropout = 1\.0: give a number from 0 to below 1"),
