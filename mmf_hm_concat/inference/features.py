@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmf_hm_concat.inference.classifier import Member, threads
+from mmf_hm_concat.inference.classifier import Member, _threads
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
 from mmf_hm_concat.training.precision import autocast
 from mmf_hm_concat.utils.parallel import num_cores
@@ -46,13 +46,13 @@ class Features:
 
 def text_features(member: Member, texts: Sequence[str]) -> Tensor | None:
     """What the text branch makes of texts; None without one."""
-    vectors_NL = member.text_vectors(texts) if texts else None
-    if vectors_NL is None:
+    prepared = member.prepared(texts) if texts else None
+    if prepared is None:
         return None
     module = member.network.language_module
 
     def encode(rows: list[int], used: int) -> Tensor:
-        return module(vectors_NL[rows].to(member.device))
+        return module(prepared[rows].to(member.device))
 
     return torch.cat(list(_batches(member, len(texts), encode)))
 
@@ -112,7 +112,7 @@ def _batches(
     for rows in tqdm(batches, desc=label, unit="batch", leave=False, disable=hidden):
         used = len(set(rows))
         with (
-            threads(num_cores()),
+            _threads(num_cores()),
             torch.inference_mode(),
             autocast(member.precision, member.device),
         ):

@@ -39,7 +39,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]], not_shown: list[str]) 
         text.append(f"The table shows the last {MOST_ROWS} of {len(table)} epochs.")
     best = [record["epoch"] for record in records if record.get("best")]
     mark = best[-1] if best else None
-    metrics = [name for name in table.columns[2:-3]]
+    metrics = list(table.columns[2:-3])
     blocks: list[Table | Plot] = [_losses(table, [n for n in metrics if LOSS in n], mark)]
     others = [name for name in metrics if LOSS not in name and table[name].notna().any()]
     if others:

@@ -91,7 +91,10 @@ def histogram(
             )
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=edges is None))
+        if edges is None:
+            axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        else:
+            axes.set_xlim(edges[0], edges[-1])
         _legend(axes)
 
     return _plot(name, title, draw)
@@ -125,8 +128,16 @@ def lines(
             axes.axvline(mark, color=UNKNOWN, linewidth=1.2)
         for number, (label, (x, y)) in enumerate(series.items()):
             colour, dash, marker = LINES[number % len(LINES)]
-            shown = {"marker": marker, "markersize": 4.5} if markers else {}
-            axes.plot(x, y, label=label, color=colour, linestyle=dash, linewidth=1.8, **shown)
+            axes.plot(
+                x,
+                y,
+                label=label,
+                color=colour,
+                linestyle=dash,
+                linewidth=1.8,
+                marker=marker if markers else "",
+                markersize=4.5,
+            )
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         if unit_square:

@@ -56,8 +56,8 @@ def scores(predicted: Predicted, split: str, not_shown: list[str]) -> tuple[Sect
         blocks += _curves(label_N, proba_N, found)
     blocks += [_matrix(label_N, proba_N), distribution]
     text = [
-        f"A meme counts as hateful from P(hateful) = {THRESHOLD} on. AUROC is the share of pairs of "
-        "a hateful and a benign meme in which the hateful one has the higher probability."
+        f"A meme counts as hateful from P(hateful) = {THRESHOLD} on. AUROC is the share of pairs "
+        "of a hateful and a benign meme in which the hateful one has the higher probability."
     ]
     return Section(TITLE, text, blocks), numbers
 
@@ -105,8 +105,8 @@ def _curves(label_N: np.ndarray, proba_N: np.ndarray, found: dict[str, Any]) -> 
         "precision_recall",
         f"Average precision is {found['average_precision']:.3f}; chance gives {share:.2f}",
         {"precision": (recall.tolist(), precision.tolist())},
-        "recall: share of hateful memes flagged",
-        "precision: share of flagged ones hateful",
+        "recall (share of hateful memes flagged)",
+        "precision (hateful among flagged)",
         by_chance=([0, 1], [share, share]),
         markers=False,
         unit_square=True,
@@ -135,8 +135,8 @@ def _distribution(predicted: Predicted) -> Plot:
         for name in plots.COLOURS
         if (label == name).any()
     }
-    medians = ", ".join(f"{np.median(of):.2f} of {name} ones" for name, of in of_class.items())
-    title = f"Half of the memes are below P = {medians}"
+    medians = ", ".join(f"{np.median(of):.2f} of {name} memes" for name, of in of_class.items())
+    title = f"Median P(hateful): {medians}"
     return plots.histogram(
         "probabilities", title, of_class, "P(hateful)", "memes of the class (%)", EDGES
     )
