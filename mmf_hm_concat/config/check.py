@@ -70,7 +70,7 @@ def _converted(value: Any, key: Key) -> tuple[Any, str | None]:
         # Text may stand for a number or a truth value: YAML 1.1 reads 1e-3 as text.
         converted = msgspec.convert(value, key.kind, strict=False)
         return (value if isinstance(value, dict) else converted), None
-    except (msgspec.ValidationError, ValueError, RecursionError):
+    except Exception:  # msgspec's, or of a value that no YAML can hold
         near = ""
         if isinstance(value, str) and (words := _nearest(value, choices(key.kind))):
             near = f" Did you mean {words[0]}?"

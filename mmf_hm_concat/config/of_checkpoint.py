@@ -41,8 +41,11 @@ def checked_config(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if not isinstance(given.get(key), dict)
     }
     raise_problems(problems, given, lambda key: None, str(path))
-    if given.get("model") != "concat_vl" or not lookup(given, OUR_DATASET):
+    if given.get("model") != "concat_vl" or "hm_competition" not in given["dataset_config"]:
         return given
+    if not isinstance(lookup(given, OUR_DATASET), dict):
+        problems[OUR_DATASET] = "is no group of keys."
+        raise_problems(problems, given, lambda key: None, str(path))
     for file in ("models/concat_vl.yaml", "datasets/hm_competition.yaml"):
         defaults = yaml.safe_load((CONFIGS / file).read_text("utf-8"))
         given = over(defaults, given)

@@ -6,22 +6,25 @@
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from mmf_hm_concat.config.check import shown
 from mmf_hm_concat.config.of_checkpoint import checked_config
 from mmf_hm_concat.encoders.fasttext_model import load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.models.build import build_network, text_preparation
+from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
@@ -160,7 +163,16 @@ class Member:
             proba = torch.softmax(logits.double(), dim=1)[: len(used), 1]
             found[done : done + len(used)] = proba.numpy()
             done += len(used)
+        self.check(found)
         return found
+
+    def check(self, found: np.ndarray) -> None:
+        """Raise InputError for probabilities that are none."""
+        if not np.isfinite(found).all():
+            raise InputError(
+                "The network gives NaN instead of a probability: its weights are too large for "
+                f"{self.precision}."
+            )
 
 
 @contextlib.contextmanager
@@ -187,19 +199,18 @@ def load_member(path: Path) -> Member:
         )
     settings = config["model_config"]["concat_vl"]
     try:
-        network = build_network(_without_pretrained_weights(settings))
+        network = _network(settings, state, path)
     except InputError as error:
         if any((settings[b] or {}).get("mmf_encoder") for b in ("language", "vision")):
-            raise NeedsMMF(f"{path}: {error}") from None
+            raise NeedsMMF(str(error)) from None
         raise
-    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
-    checkpoints.load_weights(network, weights, path)
     prepare_text, image_size = None, 0
     if settings["language"]:
         prepare_text = _text_preparation(settings, data["processors"], state["text_model"], path)
     if settings["vision"]:
         # Its weights were not asked for, so only the checkpoint knows what they want.
-        network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
+        preprocessing = _preprocessing(state.get("image_preprocessing"), path)
+        network.vision_module.preprocessing = preprocessing
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
         if image_size == "auto":
             image_size = network.vision_module.preprocessing.size
@@ -227,6 +238,57 @@ def _text_preparation(
     return preparation.prepare
 
 
+def _network(settings: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:
+    """The network that the checked config describes, with the checkpoint's weights."""
+    # The checkpoint's weights replace the pretrained ones: no need to have or download a file.
+    plain = {
+        name: settings[name] and {**settings[name], "weights": "none"}
+        for name in ("language", "vision")
+    }
+    described = {**settings, **plain}
+    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
+    try:
+        network = _without_memory(described)
+        checkpoints.load_weights(network, weights, path)
+        if any(each.is_meta for each in network.buffers()):  # CLIP's mask is in no checkpoint
+            network = build_network(described)
+            checkpoints.load_weights(network, weights, path)
+    except InputError as problem:
+        message = str(problem).removeprefix(f"{path}: ")
+        raise InputError(f"{path}: {message}") from None
+    for key, weight in network.named_parameters():
+        if not weight.isfinite().all():
+            raise InputError(
+                f"{path}: {key} holds NaN or infinite weights, so it can predict nothing. Train "
+                "again, with a lower optimizer.params.lr or training.precision=fp32."
+            )
+    return network
+
+
+def _without_memory(settings: dict[str, Any]) -> FusionNetwork:
+    """A network without weights, of which only the shapes are to be compared."""
+    try:
+        with NoMemory():
+            return build_network(settings)
+    except InputError:  # a few networks of timm compute with their weights while they are built
+        return build_network(settings)
+
+
+def _preprocessing(given: Any, path: Path) -> ImagePreprocessing:
+    names = [each.name.lower() for each in Image.Resampling]
+    try:
+        found = msgspec.convert(given, ImagePreprocessing)
+        is_scale = all(0 < std < math.inf for std in found.std)
+        if found.interpolation in names and is_scale and all(map(math.isfinite, found.mean)):
+            return found
+    except msgspec.ValidationError:
+        pass
+    raise InputError(
+        f"{path}: image_preprocessing = {shown(given)}: mean and std are three numbers each, std "
+        f"above 0, and interpolation is one of {', '.join(names)}."
+    )
+
+
 def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
     """The settings of one of the two processors, if it is the one that we know without MMF."""
     processor = processors[kind]
@@ -236,12 +298,3 @@ def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dic
             "only. Predict with mmf_predict."
         )
     return processor["params"]
-
-
-def _without_pretrained_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint replaces them: no need to have or download the file."""
-    branches = {
-        name: settings[name] and {**settings[name], "weights": "none"}
-        for name in ("language", "vision")
-    }
-    return {**settings, **branches}

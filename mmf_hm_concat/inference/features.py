@@ -81,14 +81,20 @@ def image_features(
 
 
 def probabilities(member: Member, features: Features) -> np.ndarray:
-    """P(hateful) of memes with these features, float64 (N,)."""
+    """P(hateful) of memes with these features, float64 (N,).
+
+    Raises:
+        InputError: the network gives NaN.
+    """
 
     def classify(rows: list[int], used: int) -> Tensor:
         return member.network.classify([each[rows].to(member.device) for each in given])
 
     given = features.present()
     logits_NC = torch.cat(list(_batches(member, len(features), classify)))
-    return torch.softmax(logits_NC.double(), dim=1)[:, 1].numpy()
+    found = torch.softmax(logits_NC.double(), dim=1)[:, 1].numpy()
+    member.check(found)
+    return found
 
 
 def fused(member: Member, features: Features) -> Iterator[Tensor]:

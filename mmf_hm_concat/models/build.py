@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mmf_hm_concat.config.check import encoder_and_name
 from mmf_hm_concat.encoders.base import ProjectedEncoder, TextPreparation
@@ -79,6 +81,22 @@ def build_network(
         num_classes=config["num_classes"],
     )
     return FusionNetwork(language_module, vision_module, fusion, head, config["projection_dropout"])
+
+
+class NoMemory(TorchFunctionMode):
+    """A context in which layers are made without memory: for shapes that are yet to be checked.
+
+    Not `torch.device("meta")`: some networks of torchvision compute their widths with tensors, and
+    only weights are made by `torch.empty`.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.Tensor.to and args[0].is_meta:  # open_clip moves what it has built
+            return args[0]
+        return func(*args, **(kwargs | {"device": "meta"} if func is torch.empty else kwargs))
 
 
 def image_preprocessing(config: Mapping[str, Any]) -> ImagePreprocessing:

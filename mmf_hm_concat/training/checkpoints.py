@@ -7,7 +7,6 @@ image encoder was trained with, or None), and the `state_dict` of each object th
 "position", "early_stop", "random", "optimizer", "scaler", "scheduler".
 """
 
-import errno
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,13 @@ from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.training.checkpoint_checks import (
+    NotACheckpoint,
+    check_file,
+    check_state,
+    is_of_file,
+)
+from mmf_hm_concat.utils.files import atomic_write, open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
 # Of the checkpoints written today. 1 (release 0.1.0) had no version in it, 2 no "position".
@@ -122,26 +127,25 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, without running any code that it may contain.
 
     Raises:
-        InputError: no such file, a torn one, a pickle with more than tensors and plain values, or
-            one without model weights.
+        InputError: no such file, a torn one, one with a flipped bit, a pickle with more than plain
+            tensors and values, or one without model weights.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive or pickle can fail in any way
-        # EINVAL: a damaged one names a place before its beginning.
-        if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
-            raise InputError(f"{path}: cannot be read just now ({error}).") from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TornCheckpoint(
-            f"{path}: not a checkpoint that can be loaded safely; it is torn, or holds more than "
-            f"tensors and plain values ({reason})."
-        ) from None
-    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise InputError(
-            f"{path}: a checkpoint has the weights under the key 'model'; this has not."
-        )
+        with open_regular(path) as file:
+            check_file(file)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        check_state(state)
+    except NotACheckpoint as problem:
+        raise _torn(path, str(problem)) from None
+    except Exception as error:  # of a damaged archive or pickle, any
+        if not is_of_file(error):
+            reason = getattr(error, "strerror", None) or "not enough memory"
+            raise InputError(f"{path}: cannot be read just now ({reason}).") from None
+        # What torch says goes on to tell how to load it unsafely.
+        raise _torn(path, "its tensors and values do not fit together") from None
     try:
         return _upgraded(state)
     except (AttributeError, KeyError, TypeError) as error:
@@ -149,6 +153,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of ours, or a damaged one (of its state, {error} is missing "
             "or of another kind)."
         ) from None
+
+
+def _torn(path: Path, why: str) -> TornCheckpoint:
+    return TornCheckpoint(
+        f"{path}: not a checkpoint that can be loaded safely: {why}. Take a whole copy of it, or "
+        "another checkpoint of the run."
+    )
 
 
 def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
@@ -205,8 +216,11 @@ _NEW_IN_2 = {
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Fill ``model`` from a state dict, all of it and nothing else.
 
+    Args:
+        model: one without memory (on torch's device "meta") takes the tensors themselves.
+
     Raises:
-        InputError: lists the missing, unexpected and differently shaped keys.
+        InputError: lists the keys that are missing, unexpected, or of another shape or dtype.
     """
     own = model.state_dict()
     problems = [f"missing {key}" for key in own if key not in state]
@@ -216,13 +230,18 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], source: str | Pa
         for key in own
         if key in state and own[key].shape != state[key].shape
     ]
+    problems += [
+        f"{key} is {state[key].dtype}, the model's {own[key].dtype}"
+        for key in own
+        if key in state and own[key].dtype != state[key].dtype
+    ]
     if problems:
         raise InputError(
             f"{source}: these are the weights of another model.\n  "
             + "\n  ".join(first_and_more(problems, 10))
             + "\nUse the model_config of the run that made it (config.yaml beside it)."
         )
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=any(value.is_meta for value in own.values()))
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

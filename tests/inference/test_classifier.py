@@ -185,6 +185,57 @@ def test_runs_of_another_kind(run, tmp_path):
         MemeClassifier.load(other)
 
 
+MODEL, DATA = "config.model_config.concat_vl", "config.dataset_config.hm_competition"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (f"{MODEL}.head_layers", 64, "weights of another model"),
+        (f"{MODEL}.fusion_features", 8192, "weights of another model"),
+        (f"{MODEL}.fusion", "cross", "weights of another model"),
+        (f"{MODEL}.fusion_features", 10**9, "fusion_features = 1000000000: give a whole number"),
+        (f"{MODEL}.vision.name", "resnet9", "no network 'resnet9'"),
+        (f"{MODEL}.vision.freeze", {"until": "nowhere"}, "no stage 'nowhere'"),
+        (f"{DATA}.processors.image_processor.params.size", -1, "size = -1: give"),
+        (f"{DATA}.processors.image_processor.params.size", 1e6, "size = 1000000.0: give"),
+        (f"{DATA}.processors", None, "processors = null: give a group of keys"),
+        (DATA, "text", "hm_competition = 'text': is no group of keys"),
+        ("config.training", None, "training = null: is missing"),
+        ("config", [1], "model_config: is missing"),
+        ("text_model", None, "text_model: the checkpoint does not say"),
+        ("image_preprocessing", None, "image_preprocessing = null: mean and std"),
+        ("image_preprocessing.std", (0.0, 1.0, 1.0), "std above 0"),
+        ("image_preprocessing.interpolation", "odd", "interpolation is one of nearest, "),
+        ("model", {"network.x": torch.ones(2)}, "weights of another model"),
+    ],
+)
+def test_a_crafted_checkpoint_is_one_message(run, tmp_path, place, value, message):
+    def craft(state):
+        *above, last = place.split(".")
+        for key in above:
+            state = state[key]
+        state[last] = value
+
+    state = checkpoints.load_checkpoint(run / checkpoints.BEST)
+    craft(state)
+    checkpoints.save_checkpoint(state, tmp_path / checkpoints.BEST)
+    shutil.copy(run / checkpoints.TEXT_MODEL, tmp_path)
+    with pytest.raises(InputError) as error:
+        MemeClassifier.load(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / checkpoints.BEST}: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("value", "message"), [(float("nan"), "NaN or inf"), (3e38, "gives NaN")])
+def test_weights_that_predict_nothing_are_told(run, memes, tmp_path, value, message):
+    other = changed(
+        run, tmp_path / "run", model=lambda m: m["network.head.hidden.0.weight"].fill_(value)
+    )
+    with pytest.raises(InputError, match=message):
+        MemeClassifier.load(other)(memes.path[0], memes.text[0])
+
+
 def test_a_text_model_that_is_missing_or_another_one(run, tmp_path, cache):
     other = tmp_path / "run"
     shutil.copytree(run, other)
