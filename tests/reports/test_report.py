@@ -226,9 +226,8 @@ def test_a_run_of_one_modality(mmf, cache, tmp_path, absent, other):
     assert len(numbers["ablation"]) == 3
     # Every text and every image of dev comes once with each label.
     assert numbers["metrics"]["auroc"] == 0.5
-    assert numbers["confounders"]["the same text, other images"]["pairs_right"] in (
-        [0.5] if other == "text" else [pytest.approx(0.5, abs=0.5)]
-    )
+    shared = {"text": "the same text, other images", "image": "images that look alike, other texts"}
+    assert numbers["confounders"][shared[other]]["pairs_right"] == 0.5
 
 
 @pytest.mark.slow
@@ -239,12 +238,8 @@ def test_hateful_memes_are_blurred_until_one_asks(run, cache):
     assert len(cards) >= 8
     for card in cards:
         own, near = card.split('<div class="near">')
-        hateful = "label: hateful" in own
-        assert (
-            not hateful
-            or own.count("<img") == own.count('class="blurred"></div') + 1
-            or (own.count('class="blurred"') >= 3)
-        )
+        if "label: hateful" in own:  # image, where it looked, text, and at least one word
+            assert own.count('class="blurred"') >= 4
         for each in near.split('<div class="picture">')[1:]:
             assert ('class="blurred"' in each) == ("hateful, similarity" in each)
     assert 'id="unblur" checked>' in report_of(run, cache, split="train", unblur=True)[0]
