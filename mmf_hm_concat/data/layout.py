@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError, printable
-from mmf_hm_concat.utils.files import kind_if_not_regular
+from mmf_hm_concat.utils.files import identity, kind_if_not_regular
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.text import first_and_more
 
@@ -222,8 +222,7 @@ def _image_folder(folder: Path, root: Path, cache: Path, password: str | None) -
 
 def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     """The folder with an archive's content; unpacked by the first process that needs it."""
-    state = archive.stat()
-    key = f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()
+    key = f"{archive.resolve()}\0{identity(archive)}".encode()
     name = f"{archive.name.split('.')[0]}-{hashlib.sha256(key).hexdigest()[:16]}"
     done = cache / "unpacked" / name
     part = done.with_name(f"{name}.part")
