@@ -27,7 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
-        *(_add_sample, _add_config, _add_check_data, _add_explore, _add_check, _add_show),
+        *(
+            _add_sample,
+            _add_config,
+            _add_check_data,
+            _add_explore,
+            _add_report,
+            _add_check,
+            _add_show,
+        ),
         *(_add_predict, _add_ensemble, _add_export, _add_runs),
     ):
         add_command(commands)
@@ -89,6 +97,19 @@ def _add_explore(commands: Commands) -> None:
     )
     _add_unblur(add)
     add.set_defaults(run=explore)
+
+
+def _add_report(commands: Commands) -> None:
+    add = commands.add_parser(
+        "report", help="show how a run went, what it gets right, and what it goes by"
+    )
+    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
+    add.add_argument(
+        "--split", default="val", help="val (default), train, test, or a file's name, as dev_seen"
+    )
+    add.add_argument("--data", metavar="DIR", help="the dataset files; default as in training")
+    _add_unblur(add)
+    add.set_defaults(run=report)
 
 
 def _add_check(commands: Commands) -> None:
@@ -234,6 +255,24 @@ def explore(chosen: argparse.Namespace) -> int:
         chosen.data, chosen.out, cache_dir=_cache_dir(), unblur=chosen.unblur, log=log
     )
     log(f"The page is {page}; its plots lie beside it.")
+    return 0
+
+
+def report(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.reports.report import write_report
+
+    def log(lines: str) -> None:
+        print(printable(lines))
+
+    page = write_report(
+        chosen.run_folder,
+        split=chosen.split,
+        data_dir=chosen.data,
+        cache_dir=_cache_dir(),
+        unblur=chosen.unblur,
+        log=log,
+    )
+    log(f"The page is {page}; its plots and report.json lie beside it.")
     return 0
 
 

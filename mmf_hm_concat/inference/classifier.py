@@ -6,14 +6,15 @@
 """
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from mmf_hm_concat.config.of_checkpoint import checked_config
 from mmf_hm_concat.encoders.fasttext_model import load_text_model
@@ -23,11 +24,15 @@ from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.training import checkpoints
-from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
+from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
 from mmf_hm_concat.training.precision import autocast, choose_precision
 from mmf_hm_concat.utils.parallel import num_cores
 
 ImageSource = str | Path | Image.Image
+
+
+class NeedsMMF(InputError):
+    """A run of another model, or with parts that only MMF can build."""
 
 
 class MemeClassifier:
@@ -78,7 +83,11 @@ class MemeClassifier:
 
 
 class Member:
-    """One network with what it needs to see a meme as it did in training."""
+    """One network with what it needs to see a meme as it did in training.
+
+    Attributes:
+        config: of the run, plain and checked.
+    """
 
     def __init__(
         self,
@@ -87,45 +96,80 @@ class Member:
         image_size: int,
         precision: str,
         device: torch.device,
+        config: Mapping[str, Any],
     ):
         network.eval().to(device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prepare_text, self.image_size = prepare_text, image_size
         self.precision, self.device = precision, device
+        self.config = config
 
     def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
         """P(hateful) of each meme."""
-        prepared = None if self.prepare_text is None else self.prepare_text(texts)
-        found: list[float] = []
-        size = EVALUATION_BATCH[self.device.type]
-        for start in range(0, len(texts), size):
-            # Always the same shape, as mmf_predict: another one may round otherwise.
-            rows = [min(start + k, len(texts) - 1) for k in range(size)]
-            used = rows[: min(size, len(texts) - start)]
+
+        def pixels(rows: Sequence[int]) -> Tensor:
+            resized = [
+                self.preprocessing.resize(read_rgb(images[i]), self.image_size) for i in rows
+            ]
+            return torch.stack([torch.from_numpy(image) for image in resized]).permute(0, 3, 1, 2)
+
+        return self.probabilities_of(len(texts), self.prepared(texts), pixels).tolist()
+
+    def prepared(self, texts: Sequence[str]) -> Tensor | None:
+        """What the text branch takes of each text, (N, ...); None without one."""
+        return None if self.prepare_text is None else self.prepare_text(texts)
+
+    @property
+    def preprocessing(self) -> ImagePreprocessing:
+        return self.network.vision_module.preprocessing
+
+    def probabilities_of(
+        self,
+        count: int,
+        prepared: Tensor | None,
+        pixels_of: Callable[[Sequence[int]], Tensor],
+    ) -> np.ndarray:
+        """P(hateful) of ``count`` memes, float64 (N,).
+
+        Args:
+            prepared: what `prepared` gives of their texts.
+            pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); not
+                called without an image branch.
+        """
+        found = np.empty(count)
+        # Always the same shape, as mmf_predict: another one may round otherwise.
+        batches = EvalBatchSampler(count, EVALUATION_BATCH[self.device.type])
+        done = 0
+        bar = tqdm(batches, desc="predicting", unit="batch", leave=False, disable=None)
+        for rows in bar:
+            used = list(dict.fromkeys(rows))
             text = None if prepared is None else prepared[rows].to(self.device)
-            image_B3HW = self._pixels([images[i] for i in used], size)
+            image_B3HW = None
+            if self.network.vision_module is not None:
+                pixels = pixels_of(used)
+                # What fills up the last batch is read once.
+                padded = pixels[[*range(len(used)), *[len(used) - 1] * (len(rows) - len(used))]]
+                padded = padded.contiguous(memory_format=torch.channels_last)
+                image_B3HW = self.preprocessing.normalize(padded.to(self.device))
             with (
                 _threads(num_cores()),
                 torch.inference_mode(),
                 autocast(self.precision, self.device),
             ):
                 logits = self.network(text, image_B3HW).float().cpu()
-            found += torch.softmax(logits.double(), dim=1)[: len(used), 1].tolist()
-        if not all(map(math.isfinite, found)):
+            proba = torch.softmax(logits.double(), dim=1)[: len(used), 1]
+            found[done : done + len(used)] = proba.numpy()
+            done += len(used)
+        self.check(found)
+        return found
+
+    def check(self, found: np.ndarray) -> None:
+        """Raise InputError for probabilities that are none."""
+        if not np.isfinite(found).all():
             raise InputError(
                 "The network gives NaN instead of a probability: its weights are too large for "
                 f"{self.precision}."
             )
-        return found
-
-    def _pixels(self, images: Sequence[ImageSource], size: int) -> torch.Tensor | None:
-        if self.network.vision_module is None:
-            return None
-        preprocessing = self.network.vision_module.preprocessing
-        resized = [preprocessing.resize(read_rgb(image), self.image_size) for image in images]
-        pixels = [torch.from_numpy(image) for image in resized]
-        pixels += pixels[-1:] * (size - len(pixels))
-        return preprocessing.normalize(torch.stack(pixels).permute(0, 3, 1, 2).to(self.device))
 
 
 @contextlib.contextmanager
@@ -146,12 +190,17 @@ def load_member(path: Path) -> Member:
     config = checked_config(state, path)
     data = config["dataset_config"].get("hm_competition")
     if config.get("model") != "concat_vl" or data is None:
-        raise InputError(
+        raise NeedsMMF(
             f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "
             f"{config.get('model')} on {config.get('datasets')}."
         )
     model = config["model_config"]["concat_vl"]
-    network = _network(model, state, path)
+    try:
+        network = _network(model, state, path)
+    except InputError as error:
+        if any((model[b] or {}).get("mmf_encoder") for b in ("language", "vision")):
+            raise NeedsMMF(str(error)) from None
+        raise
     prepare_text, image_size = None, 0
     if model["language"]:
         prepare_text = _text_preparation(model, data["processors"], state["text_model"], path)
@@ -164,7 +213,7 @@ def load_member(path: Path) -> Member:
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
-    return Member(network, prepare_text, image_size, precision, device)
+    return Member(network, prepare_text, image_size, precision, device, config)
 
 
 def _text_preparation(
@@ -224,7 +273,7 @@ def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dic
     """The params of one of the two processors, if it is the one that we know without MMF."""
     processor = processors[kind]
     if processor["type"] != type:
-        raise InputError(
+        raise NeedsMMF(
             f"{path}: trained with the {kind} {processor['type']}; MemeClassifier knows {type} "
             "only. Predict with mmf_predict."
         )

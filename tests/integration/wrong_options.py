@@ -4,10 +4,10 @@ Run: .venv/bin/python tests/integration/wrong_options.py [words of an option ...
                                                           (all take about ten minutes)
 
 Each must end with exit code 1 and one message that begins with "error:", without a traceback and
-without a checkpoint. How many took longer than LIMIT seconds is told beside it, with what MMF's import
-alone takes: run it on a machine with nothing else to do. The values are
-those of tests/config/test_wrong_values.py, which are checked there in one process, and what only
-a command can meet: files, the environment, aliases without end.
+without a checkpoint. How many took longer than LIMIT seconds is told beside it, with what the
+import of MMF alone takes: run it on a machine with nothing else to do. The values are those of
+tests/config/test_wrong_values.py, which are checked there in one process, and what only a command
+can meet: files, the environment, aliases without end.
 """
 
 import os
