@@ -198,6 +198,8 @@ class ConcatTrainer(BaseTrainer):
             },
             log=self.log,
         )
+        if self.config.checkpoint.resume and self.start is None:
+            self.log(f"Nothing to resume in {self.save_dir}: starting afresh.", "warning")
         self.checkpointer.start(self.start)
         if not self.checkpointer.has_best:
             self.early_stop.forget_best()  # or nothing might ever be better and saved as best
