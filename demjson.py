@@ -68,6 +68,18 @@ def problem_of_command() -> str | None:
 if problem := problem_of_command():
     sys.exit(f"error: {problem}")
 
+
+def interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C is no error: one line; Python then ends with the signal, 130 in a shell."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\nInterrupted.\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if Path(sys.argv[0]).name in ("mmf_run", "mmf_predict"):
+    sys.excepthook = interrupted
+
 # Not one of these tells the user of a command anything: they are about MMF's own code.
 for message in (
     r"cfg\.pretty\(\) is deprecated",  # omegaconf 2.0, each time MMF prints a config

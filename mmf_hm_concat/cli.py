@@ -5,6 +5,7 @@ Each command imports what it uses only when it is called, so that the others sta
 
 import argparse
 import logging
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,7 @@ PROJECTS = Path(__file__).parent / "projects"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, or 1 when something is wrong with the input."""
+    """Run one command; returns its exit code: 0, 1 for wrong input, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="hm_concat", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -40,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     ):
         add_command(commands)
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mmf_hm_concat").setLevel(logging.INFO)  # what others log is not for users
     for handler in logging.getLogger().handlers:
         handler.addFilter(_make_printable)
     try:
@@ -48,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)  # a new line: the terminal has written ^C
+        return 130
 
 
 class _ShowVersion(argparse.Action):
@@ -278,7 +283,7 @@ def report(chosen: argparse.Namespace) -> int:
 
 def check(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.inference.scoring import read_truth, score
-    from mmf_hm_concat.inference.submission import check_submission
+    from mmf_hm_concat.inference.submission import check_submission, spread_hint
 
     memes = _test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
@@ -289,6 +294,8 @@ def check(chosen: argparse.Namespace) -> int:
     print(
         f"{chosen.submission}: {len(memes)} rows, one for each test meme, in order. Fit to upload."
     )
+    if hint := spread_hint(chosen.submission):
+        print(hint)
     if chosen.truth:
         result = score(chosen.submission, read_truth(chosen.truth))
         auroc = (
@@ -320,7 +327,10 @@ def show(chosen: argparse.Namespace) -> int:
         table = read_truth(chosen.truth)
         truth = dict(zip(table["number"].tolist(), table["label"].tolist(), strict=True))
     contact_sheet(
-        [(meme.path, meme.text, meme.proba, truth.get(meme.number)) for meme in memes.itertuples()],
+        [
+            (meme.id, meme.path, meme.text, meme.proba, truth.get(meme.number))
+            for meme in memes.itertuples()
+        ],
         chosen.out,
     )
     print(f"Drew {counted(len(memes), 'meme')} into {chosen.out}.")
@@ -361,12 +371,11 @@ def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":
 
 
 def _cache_dir() -> Path:
-    """The same folder that training uses by default (MMF's env.cache_dir)."""
-    import os
-
-    from torch.hub import _get_torch_home
-
-    return Path(os.getenv("MMF_CACHE_DIR", str(Path(_get_torch_home()) / "mmf"))) / "mmf_hm_concat"
+    """The same folder that training uses by default (MMF's env.cache_dir), without torch."""
+    home = os.getenv("XDG_CACHE_HOME", "~/.cache")
+    torch_home = os.getenv("TORCH_HOME", os.path.join(home, "torch"))  # noqa: PTH118
+    mmf = os.getenv("MMF_CACHE_DIR", os.path.join(torch_home, "mmf"))  # noqa: PTH118
+    return Path(mmf).expanduser() / "mmf_hm_concat"
 
 
 if __name__ == "__main__":

@@ -38,8 +38,10 @@ _HELP = (
     "The Hateful Memes data set is licensed and does not come with this package: get it from "
     "https://hatefulmemeschallenge.com (also competition 64 of DrivenData) and give the folder "
     "or the .zip as dataset_config.hm_competition.data_dir. "
-    "`mmf_run config=projects/concat/sample.yaml` runs without it."
+    "Without it: `hm_concat sample data/sample`, then "
+    "`mmf_run config=projects/concat/sample.yaml run_type=train_val`."
 )
+SAMPLE_DIR = Path("data/sample")  # data_dir in projects/concat/sample.yaml
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ def find_layout(
             root = given
         else:
             lines = [f"data_dir {given} does not exist (as seen from {Path.cwd()})."]
+            if given == SAMPLE_DIR:
+                lines.append(f"Make the sample first: hm_concat sample {given}")
+                raise InputError("\n".join(lines))
             lines += _looked_for({name: _alternatives(name, splits[name]) for name in splits})
             raise InputError("\n".join([*lines, "  and img/ or img.tar.gz beside them.", _HELP]))
         return _open_folder(root, given, splits, cache, password, needed)
@@ -132,6 +137,14 @@ def _open_folder(
         zips = sorted(root.glob("*.zip"))
         if zips and not annotations:
             lines.append(f"  There is {zips[0]}: give it as data_dir, or unpack it.")
+        there = {file.name for place in looked_in for file in place.glob("*.jsonl")}
+        if there:  # a mistyped split, or memes of one's own: the licence is no help
+            lines.append(f"  There are {', '.join(first_and_more(sorted(there), 10))}.")
+            lines += [
+                f"Name the file of {split} with dataset_config.hm_competition.splits.{split}=NAME."
+                for split in missing
+            ]
+            raise InputError("\n".join(lines))
         raise InputError("\n".join([*lines, _HELP]))
     return Layout(annotations, _image_folder(folder, root, cache, password))
 

@@ -159,6 +159,17 @@ def check_submission(
     return problems
 
 
+def spread_hint(path: str | Path) -> str | None:
+    """What an upload that can be made may still cost: labels in place of probabilities."""
+    _, probabilities = values_of(read_rows(Path(path))[0])
+    if {*probabilities} != {0.0, 1.0}:
+        return None
+    return (
+        "Hint: all probabilities are 0 or 1. AUROC ranks the memes by them and so sees two ranks "
+        "only: upload P(hateful) rather than labels."
+    )
+
+
 def read_rows(path: Path) -> tuple[list[list[str]], list[str]]:
     """The rows below the header, three fields each; or none, and what is wrong with the file."""
     try:

@@ -3,6 +3,7 @@
 All that is wrong with a config of ours is found before anything is read or built, and said at once.
 """
 
+import contextlib
 import copy
 import functools
 import os
@@ -338,7 +339,8 @@ def _merge_option(
     node = _child(parent, name)
     try:
         if not isinstance(node, Mapping):
-            _merge_with_dotlist(self, config, [key, value])
+            with contextlib.redirect_stdout(None):  # MMF says again what was typed
+                _merge_with_dotlist(self, config, [key, value])
         elif (decoded := decode_value(self, value)) is None:
             parent[name] = None
         elif isinstance(decoded, Mapping):

@@ -251,8 +251,8 @@ def test_missing_splits_are_all_named_with_every_alternative(tmp_path, find):
         find()
     message = str(caught.value)
     words = ["val", "test", "dev_seen.jsonl + dev_unseen.jsonl", "or dev.jsonl", str(tmp_path)]
-    words += ["test_unseen.jsonl, or test_seen.jsonl, or test.jsonl", "licensed"]
-    words += ["hatefulmemeschallenge.com", "mmf_run config=projects/concat/sample.yaml"]
+    words += ["test_unseen.jsonl, or test_seen.jsonl, or test.jsonl"]
+    words += ["There are train.jsonl."]
     assert [word for word in words if word not in message] == []
     assert "train:" not in message
     assert names(find(needed=["train"])) == {"train": ["train"]}
@@ -300,3 +300,17 @@ def test_images_that_cannot_be_unpacked(tmp_path, find):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InputError, match=r"cache folder .*cache"):
         find()
+
+
+def test_missing_sample_and_mistyped_split_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"Make the sample first: hm_concat sample data/sample$"):
+        find_layout("data/sample", DEFAULT_SPLITS, cache_dir=tmp_path)
+    (tmp_path / "own").mkdir()
+    for name in ("train", "validation"):
+        (tmp_path / "own" / f"{name}.jsonl").touch()
+    with pytest.raises(InputError) as error:
+        find_layout("own", DEFAULT_SPLITS, cache_dir=tmp_path, needed=("train", "val"))
+    message = str(error.value)
+    assert "There are train.jsonl, validation.jsonl." in message and "licen" not in message
+    assert "Name the file of val with dataset_config.hm_competition.splits.val=NAME." in message
