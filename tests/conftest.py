@@ -17,6 +17,8 @@ TINY = [
     "dataset_config.hm_competition.image_size=32",
     "training.max_epochs=2",
     "training.batch_size=16",
+    # Seconds that only the tests of the report need.
+    "training.report=false",
 ]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # A CLIP that computes in milliseconds, in open_clip's words.

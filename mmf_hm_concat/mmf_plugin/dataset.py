@@ -74,7 +74,7 @@ def memes_of_run(config: DictConfig) -> dict[str, pd.DataFrame]:
     if not run.memes:
         needed = splits_of_run(run.config)
         layout = find_layout(
-            _data_dir(config),
+            data_dir_of(config),
             {split: config.splits[split] for split in needed},
             cache_dir=Path(config.cache_dir),
             needed=needed,
@@ -95,7 +95,8 @@ def splits_of_run(config: DictConfig) -> list[str]:
     return splits + (["test"] if any(t in run_type for t in ("inference", "test")) else [])
 
 
-def _data_dir(config: DictConfig) -> Path | str:
+def data_dir_of(config: DictConfig) -> Path | str:
+    """Where the data is: `data_dir`, or what mmf_convert_hm made."""
     converted = Path(get_mmf_env(key="data_dir")) / "datasets" / "hateful_memes" / "defaults"
     # Only in place of the default: another folder than the one asked for would be a surprise.
     if config.data_dir == DATA_DIR and not Path(DATA_DIR).exists() and converted.exists():

@@ -22,7 +22,7 @@ from mmf.common.registry import registry
 from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
-from mmf.utils.distributed import get_rank, get_world_size
+from mmf.utils.distributed import get_rank, get_world_size, is_master
 from mmf.utils.env import set_seed
 from omegaconf import open_dict, read_write
 
@@ -36,6 +36,7 @@ from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
 from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
+from mmf_hm_concat.mmf_plugin.report_of_run import write_report_of_run
 from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
 from mmf_hm_concat.mmf_plugin.train_step import TrainStep, refuse_single_memes
 from mmf_hm_concat.training import checkpoints, run_folder
@@ -229,6 +230,8 @@ class ConcatTrainer(BaseTrainer):
             if "train" in self.run_type:
                 self._train()
             self.inference()
+            if "train" in self.run_type and is_master():
+                write_report_of_run(self.config, self.save_dir, self.log)
         finally:
             self._release()
 

@@ -161,6 +161,37 @@ def test_numbers_are_those_of_the_predictions_and_each_modality_alone_tells_noth
 
 
 @pytest.mark.slow
+def test_a_training_ends_with_its_report_and_well_where_that_fails(mmf, tmp_path, monkeypatch):
+    options = ["run_type=train_val", "training.report=true", "training.max_epochs=1"]
+    mmf(tmp_path / "run", *options)
+    numbers = json.loads((tmp_path / "run/report/report.json").read_text())
+    assert numbers["split"] == "val" and len(numbers["learning_curves"]) == 1
+
+    def fail(*arguments, **more):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("mmf_hm_concat.reports.report.write_page", fail)
+    mmf(tmp_path / "other", *options)
+    assert (tmp_path / "other/best.ckpt").is_file()
+    log = (tmp_path / "other/train.log").read_text()
+    assert "The report could not be written: out of memory" in log and "hm_concat report" in log
+
+
+@pytest.mark.slow
+def test_a_run_of_another_model_of_mmf_has_what_needs_no_network(mmf, cache, tmp_path):
+    options = ["training.report=true", "training.max_epochs=1"]
+    dev = "dataset_config.hm_competition.splits.test=dev"
+    mmf(tmp_path, "run_type=train_val", *options, project="mmf/unimodal_text")
+    page = tmp_path / "report/index.html"
+    assert "all but the learning curves" in page.read_text()
+    mmf(tmp_path, dev, predict=True, project="mmf/unimodal_text")
+    _, numbers, text = report_of(tmp_path, cache)
+    assert "ablation, neighbours, saliency and words: only MMF" in text
+    dev = pd.read_csv(tmp_path / "submission.csv")
+    assert numbers["memes"] == len(dev) and 0 <= numbers["metrics"]["auroc"] <= 1
+
+
+@pytest.mark.slow
 def test_reasons_are_those_of_the_network(run, memes, cache):
     member, classifier = load_member(run), MemeClassifier.load(run)
     train = pd.read_json(memes / "train.jsonl", lines=True)
