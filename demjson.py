@@ -68,6 +68,18 @@ def problem_of_command() -> str | None:
 if problem := problem_of_command():
     sys.exit(f"error: {problem}")
 
+
+def interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Ctrl-C is no error: one line; Python then ends with the signal, 130 in a shell."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\nInterrupted.\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if Path(sys.argv[0]).name in ("mmf_run", "mmf_predict"):
+    sys.excepthook = interrupted
+
 # Not one of these tells the user of a command anything: they are about MMF's own code.
 for message in (
     r"cfg\.pretty\(\) is deprecated",  # omegaconf 2.0, each time MMF prints a config
@@ -99,6 +111,17 @@ def load(path: Path) -> DictConfig:
     return OmegaConf.merge(included, config)
 
 
+def is_there(user_dir: str) -> bool:
+    """Whether MMF finds what it would import for this `env.user_dir`, where it looks for it."""
+    mmf = Path(importlib.util.find_spec("mmf").submodule_search_locations[0])
+    places = [Path(user_dir), mmf.parent / user_dir, mmf / user_dir]
+    try:
+        is_module = user_dir.isidentifier() and importlib.util.find_spec(user_dir) is not None
+        return is_module or any(each.exists() for each in places)
+    except (OSError, ValueError):
+        return False
+
+
 def is_ours(user_dir: str) -> bool:
     """Whether what MMF would import for this `env.user_dir` is the package beside this file."""
     folder, name = os.path.split(os.path.abspath(user_dir))  # noqa: PTH100
@@ -110,14 +133,19 @@ def is_ours(user_dir: str) -> bool:
 
 # A run's folder is moved and shared, and MMF runs the code that a config names as user_dir.
 OURS = Path(__file__).resolve().with_name("mmf_hm_concat")
-config = option("config")
-if config and not option("env.user_dir"):
+config, user_dir = option("config"), option("env.user_dir")
+if config and not user_dir:
     config = Path(str(config)).absolute()
-    if config.is_file() and any(config.parent.glob("*.ckpt")):
-        user_dir = (load(config).get("env") or {}).get("user_dir")
-        if user_dir and not is_ours(str(user_dir)):
+    if config.is_file():
+        user_dir = (OmegaConf.to_container(load(config)).get("env") or {}).get("user_dir")
+        if user_dir and any(config.parent.glob("*.ckpt")) and not is_ours(str(user_dir)):
             sys.exit(
                 f"error: {config} lies beside a checkpoint, and its env.user_dir, {user_dir!r}, "
                 f"is not this plug-in ({OURS}): MMF would run the code in it. If you trust that "
                 f"code, add env.user_dir={user_dir} to the command; else env.user_dir={OURS}."
             )
+if user_dir and "${" not in str(user_dir) and not is_there(str(user_dir)):
+    sys.exit(
+        f"error: env.user_dir = {user_dir}: MMF finds no such package to import, neither from this "
+        f"folder nor among those installed. This plug-in is {OURS.name}, in {OURS}."
+    )

@@ -56,6 +56,7 @@ def mmf_training(folder: Path, cache: str, network: str, epochs: int) -> float:
                 "model_config.concat_vl.vision.weights=none",
                 f"training.max_epochs={epochs}",
                 "training.early_stop.enabled=false",
+                "training.report=false",
                 f"env.save_dir={run}",
                 f"env.cache_dir={folder / 'mmf'}",
             ]

@@ -5,6 +5,7 @@ Each command imports what it uses only when it is called, so that the others sta
 
 import argparse
 import logging
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -22,13 +23,14 @@ PROJECTS = Path(__file__).parent / "projects"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, or 1 when something is wrong with the input."""
+    """Run one command; returns its exit code: 0, 1 for wrong input, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="hm_concat", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add_command in (
         *(_add_sample, _add_config, _add_check_data, _add_explore, _add_repeat, _add_runs),
-        *(_add_evaluate, _add_check, _add_show, _add_predict, _add_ensemble, _add_export),
+        *(_add_report, _add_evaluate, _add_check, _add_show, _add_predict, _add_ensemble),
+        _add_export,
     ):
         add_command(commands)
     chosen, rest = parser.parse_known_args(arguments)
@@ -37,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(chosen, "options_anywhere") or any("=" not in each for each in rest):
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         chosen.options_anywhere += rest
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mmf_hm_concat").setLevel(logging.INFO)  # what others log is not for users
     for handler in logging.getLogger().handlers:
         handler.addFilter(_make_printable)
     try:
@@ -45,6 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)  # a new line: the terminal has written ^C
+        return 130
 
 
 class _ShowVersion(argparse.Action):
@@ -118,6 +124,19 @@ def _add_explore(commands: Commands) -> None:
     )
     _add_unblur(add)
     add.set_defaults(run=explore)
+
+
+def _add_report(commands: Commands) -> None:
+    add = commands.add_parser(
+        "report", help="show how a run went, what it gets right, and what it goes by"
+    )
+    add.add_argument("run_folder", type=Path, metavar="RUN", help="the run's env.save_dir")
+    add.add_argument(
+        "--split", default="val", help="val (default), train, test, or a file's name, as dev_seen"
+    )
+    add.add_argument("--data", metavar="DIR", help="the dataset files; default as in training")
+    _add_unblur(add)
+    add.set_defaults(run=report)
 
 
 def _add_check(commands: Commands) -> None:
@@ -296,9 +315,27 @@ def explore(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def report(chosen: argparse.Namespace) -> int:
+    from mmf_hm_concat.reports.report import write_report
+
+    def log(lines: str) -> None:
+        print(printable(lines))
+
+    page = write_report(
+        chosen.run_folder,
+        split=chosen.split,
+        data_dir=chosen.data,
+        cache_dir=_cache_dir(),
+        unblur=chosen.unblur,
+        log=log,
+    )
+    log(f"The page is {page}; its plots and report.json lie beside it.")
+    return 0
+
+
 def check(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.inference.scoring import read_truth, score
-    from mmf_hm_concat.inference.submission import check_submission
+    from mmf_hm_concat.inference.submission import check_submission, spread_hint
 
     memes = _test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
@@ -309,6 +346,8 @@ def check(chosen: argparse.Namespace) -> int:
     print(
         f"{chosen.submission}: {len(memes)} rows, one for each test meme, in order. Fit to upload."
     )
+    if hint := spread_hint(chosen.submission):
+        print(hint)
     if chosen.truth:
         result = score(chosen.submission, read_truth(chosen.truth))
         auroc = (
@@ -340,7 +379,10 @@ def show(chosen: argparse.Namespace) -> int:
         table = read_truth(chosen.truth)
         truth = dict(zip(table["number"].tolist(), table["label"].tolist(), strict=True))
     contact_sheet(
-        [(meme.path, meme.text, meme.proba, truth.get(meme.number)) for meme in memes.itertuples()],
+        [
+            (meme.id, meme.path, meme.text, meme.proba, truth.get(meme.number))
+            for meme in memes.itertuples()
+        ],
         chosen.out,
     )
     print(f"Drew {counted(len(memes), 'meme')} into {chosen.out}.")
@@ -398,12 +440,11 @@ def _test_memes(chosen: argparse.Namespace) -> "pd.DataFrame":
 
 
 def _cache_dir() -> Path:
-    """The same folder that training uses by default (MMF's env.cache_dir)."""
-    import os
-
-    from torch.hub import _get_torch_home
-
-    return Path(os.getenv("MMF_CACHE_DIR", str(Path(_get_torch_home()) / "mmf"))) / "mmf_hm_concat"
+    """The same folder that training uses by default (MMF's env.cache_dir), without torch."""
+    home = os.getenv("XDG_CACHE_HOME", "~/.cache")
+    torch_home = os.getenv("TORCH_HOME", os.path.join(home, "torch"))  # noqa: PTH118
+    mmf = os.getenv("MMF_CACHE_DIR", os.path.join(torch_home, "mmf"))  # noqa: PTH118
+    return Path(mmf).expanduser() / "mmf_hm_concat"
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """The command `hm_concat` itself: what holds for whatever it is asked to do."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mmf_hm_concat.cli import main
+from mmf_hm_concat.cli import _cache_dir, main
 
 BIN = Path(sys.executable).parent
 
@@ -57,3 +59,38 @@ def test_config_show_prints_what_a_project_changes():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["model_config"]["concat_vl"]["vision"]["name"] == "resnet18"
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
+    program = [BIN / "hm_concat", "sample", tmp_path / "sample", "--memes", "20000"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as running:
+        while not list(tmp_path.glob(".sample-*/sample/img/*")):  # at work
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        error = running.communicate(timeout=60)[1]
+    assert (running.returncode, error.strip()) == (130, "Interrupted.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_is_where_mmf_has_it(monkeypatch, tmp_path):
+    from torch.hub import _get_torch_home
+
+    for name in ("MMF_CACHE_DIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert _cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert _cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
+    monkeypatch.setenv("MMF_CACHE_DIR", str(tmp_path / "mmf"))
+    assert _cache_dir() == tmp_path / "mmf" / "mmf_hm_concat"
+
+
+def test_labels_in_place_of_probabilities_are_hinted_at(sample, tmp_path, capsys):
+    numbers = [json.loads(line)["id"] for line in (sample / "test.jsonl").open()]
+    for probabilities, hinted in (("01", True), (("0.25", "1"), False)):
+        rows = [f"{int(n)},{probabilities[i % 2]},{i % 2}\n" for i, n in enumerate(numbers)]
+        (tmp_path / "s.csv").write_text("id,proba,label\n" + "".join(rows))
+        assert main(["check", str(tmp_path / "s.csv"), "--data", str(sample)]) == 0
+        assert ("all probabilities are 0 or 1" in capsys.readouterr().out) == hinted

@@ -119,9 +119,10 @@ def _listed(key: str, items: Any, kind: str, registered: Registered) -> Found:
         name = item.get("type") if isinstance(item, Mapping) else item
         if not isinstance(name, str) or name not in registered[kind]:
             yield key, unknown(kind, name, registered[kind])
-        elif isinstance(item, Mapping):
-            problem = _arguments_problem(registered[kind][name], item.get("params") or {})
-            if problem and name != "multi":  # a loss that takes a list of losses
+        elif isinstance(item, Mapping) and name != "multi":  # a loss that takes a list of losses
+            if foreign := [each for each in item if each not in ("type", "params")]:
+                yield key, f"{name}: {unknown('key', foreign[0], ('type', 'params'))}"
+            elif problem := _arguments_problem(registered[kind][name], item.get("params") or {}):
                 yield key, f"{name}: {problem}"
 
 
@@ -129,11 +130,15 @@ def _arguments_problem(kind: Any, params: Any) -> str | None:
     if not isinstance(params, Mapping):
         return "params is a group of keys."
     parameters = inspect.signature(kind).parameters
-    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
-        return None
-    known = [name for name in parameters if name != "args"]
-    wrong = [name for name in params if name not in known]
-    return unknown("argument", wrong[0], known) if wrong else None
+    known = [name for name in parameters if name not in ("args", "kwargs")]
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if not takes_any and (wrong := [name for name in params if name not in known]):
+        return unknown("argument", wrong[0], known)
+    try:
+        kind(**params)
+    except Exception as error:
+        return _first_line(error)
+    return None
 
 
 def _optimizer(config: Config, registered: Registered) -> Found:
@@ -256,13 +261,13 @@ def _branches(config: Config, registered: Registered) -> Found:
 def _encoders(config: Config, registered: Registered) -> Found:
     """Names and weights of the encoders, which know best what they take."""
     for branch, kind in (("language", "text encoder"), ("vision", "image encoder")):
-        settings = config[f"{OUR_MODEL}.{branch}"] if config.is_ours else None
-        if not settings or settings.get("mmf_encoder"):
+        model = config[f"{OUR_MODEL}.{branch}"] if config.is_ours else None
+        if not model or model.get("mmf_encoder"):
             continue
-        which, name = encoder_and_name(settings, registered[kind])
+        which, name = encoder_and_name(model, registered[kind])
         encoder: Any = registered[kind].get(which)
         # A checkpoint replaces the weights.
-        weights = settings["weights"] if config.trains else "none"
+        weights = model["weights"] if config.trains else "none"
         if hasattr(encoder, "check"):
             try:
                 encoder.check(name, weights)
@@ -369,7 +374,8 @@ def _unwritable(path: str) -> str | None:
                 break
             except FileNotFoundError:
                 folder = folder.parent
-        with tempfile.TemporaryDirectory(dir=folder):
+        with tempfile.TemporaryFile(dir=folder) as file:  # on a full disk, it can still be made
+            file.write(bytes(1 << 16))
             return None
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)

@@ -116,6 +116,7 @@ OF_TRAINING: dict[str, Key] = {
     "compile": Key(bool, "Compile the network: slower start, faster steps on a GPU."),
     "detect_anomaly": Key(bool, "Search for the operation that gives NaN (several times slower)."),
     "wandb": Key(bool, "Log losses and metrics to Weights & Biases (pip install wandb)."),
+    "report": Key(bool, "End with the page of `hm_concat report`, in env.save_dir."),
     "sync_batch_norm": Key(bool, "Batch norms see the whole batch on several GPUs."),
 }
 

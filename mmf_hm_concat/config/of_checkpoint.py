@@ -76,6 +76,8 @@ def _lacking(config: Mapping[str, Any], state: Mapping[str, Any]) -> Problems:
         if not isinstance(state.get("text_model"), str) and not language.get("mmf_encoder"):
             problems["text_model"] = "the checkpoint does not say which text model it needs."
     size = f"{OUR_DATASET}.processors.image_processor.params.size"
+    if vision and not state.get("image_preprocessing"):
+        problems["image_preprocessing"] = "the checkpoint does not say how images are normalised."
     if vision and processors.get("image_processor", {"type": None}) is None:
         problems[f"{OUR_DATASET}.processors.image_processor"] = "is missing, for vision."
     elif vision and not lookup(config, size):

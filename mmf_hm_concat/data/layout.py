@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError, printable
-from mmf_hm_concat.utils.files import kind_if_not_regular
+from mmf_hm_concat.utils.files import identity, kind_if_not_regular
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.text import first_and_more
 
@@ -38,8 +38,10 @@ _HELP = (
     "The Hateful Memes data set is licensed and does not come with this package: get it from "
     "https://hatefulmemeschallenge.com (also competition 64 of DrivenData) and give the folder "
     "or the .zip as dataset_config.hm_competition.data_dir. "
-    "`mmf_run config=projects/concat/sample.yaml` runs without it."
+    "Without it: `hm_concat sample data/sample`, then "
+    "`mmf_run config=projects/concat/sample.yaml run_type=train_val`."
 )
+SAMPLE_DIR = Path("data/sample")  # data_dir in projects/concat/sample.yaml
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ def find_layout(
             root = given
         else:
             lines = [f"data_dir {given} does not exist (as seen from {Path.cwd()})."]
+            if given == SAMPLE_DIR:
+                lines.append(f"Make the sample first: hm_concat sample {given}")
+                raise InputError("\n".join(lines))
             lines += _looked_for({name: _alternatives(name, splits[name]) for name in splits})
             raise InputError("\n".join([*lines, "  and img/ or img.tar.gz beside them.", _HELP]))
         return _open_folder(root, given, splits, cache, password, needed)
@@ -132,6 +137,14 @@ def _open_folder(
         zips = sorted(root.glob("*.zip"))
         if zips and not annotations:
             lines.append(f"  There is {zips[0]}: give it as data_dir, or unpack it.")
+        there = {file.name for place in looked_in for file in place.glob("*.jsonl")}
+        if there:  # a mistyped split, or memes of one's own: the licence is no help
+            lines.append(f"  There are {', '.join(first_and_more(sorted(there), 10))}.")
+            lines += [
+                f"Name the file of {split} with dataset_config.hm_competition.splits.{split}=NAME."
+                for split in missing
+            ]
+            raise InputError("\n".join(lines))
         raise InputError("\n".join([*lines, _HELP]))
     return Layout(annotations, _image_folder(folder, root, cache, password))
 
@@ -222,8 +235,7 @@ def _image_folder(folder: Path, root: Path, cache: Path, password: str | None) -
 
 def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     """The folder with an archive's content; unpacked by the first process that needs it."""
-    state = archive.stat()
-    key = f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()
+    key = f"{archive.resolve()}\0{identity(archive)}".encode()
     name = f"{archive.name.split('.')[0]}-{hashlib.sha256(key).hexdigest()[:16]}"
     done = cache / "unpacked" / name
     part = done.with_name(f"{name}.part")

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils.files import atomic_write, open_regular, remove_leftovers, sha256
+from mmf_hm_concat.utils.files import atomic_write, identity, open_regular, remove_leftovers, sha256
 from mmf_hm_concat.utils.locks import locked
 
 logger = logging.getLogger("mmf_hm_concat")
@@ -123,7 +123,7 @@ def cut_word_vectors(source: Path, texts: Sequence[str], cache_dir: Path) -> Wor
         about = source.stat()
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error}).") from None
-    of_file = [str(source.resolve()), about.st_size, about.st_mtime_ns, MOST_FREQUENT]
+    of_file = [str(source.resolve()), *identity(source), MOST_FREQUENT]
     key = hashlib.sha256(json.dumps([of_file, sorted(wanted)]).encode()).hexdigest()[:16]
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,7 @@ import PIL
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import decode, read_file, resize
+from mmf_hm_concat.utils.files import identity
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
 
@@ -34,7 +35,7 @@ DECODE_VERSION = 1
 
 
 class Line(NamedTuple):
-    """One line of the index. ``stat``: see `_stat`; ``crc``: of the row's bytes."""
+    """One line of the index. ``stat``: see `utils.files.identity`; ``crc``: of the row's bytes."""
 
     path: str
     stat: list[int]
@@ -104,7 +105,7 @@ class ImageStore:
             InputError: not enough room, or a folder that cannot be used.
         """
         try:
-            return self._rows_of({path: _stat(path) for path in paths})
+            return self._rows_of({path: identity(path) for path in paths})
         except OSError as error:
             raise InputError(
                 f"{self.folder}: decoded images cannot be kept there ({error}). {_ELSEWHERE}"
@@ -218,15 +219,6 @@ class ImageStore:
 
 
 _ELSEWHERE = "Set image_cache: off, or another cache folder, or free some space."
-
-
-def _stat(path: str) -> list[int]:
-    """Bytes, mtime and ctime (ns), the last of which nobody can set back; [] for no file."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return []
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _content(path: str) -> str | None:

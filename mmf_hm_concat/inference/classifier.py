@@ -6,19 +6,16 @@
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from mmf_hm_concat.config.check import shown
 from mmf_hm_concat.config.of_checkpoint import checked_config
 from mmf_hm_concat.encoders.fasttext_model import load_text_model
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
@@ -163,12 +160,16 @@ class Member:
             proba = torch.softmax(logits.double(), dim=1)[: len(used), 1]
             found[done : done + len(used)] = proba.numpy()
             done += len(used)
+        self.check(found)
+        return found
+
+    def check(self, found: np.ndarray) -> None:
+        """Raise InputError for probabilities that are none."""
         if not np.isfinite(found).all():
             raise InputError(
                 "The network gives NaN instead of a probability: its weights are too large for "
                 f"{self.precision}."
             )
-        return found
 
 
 @contextlib.contextmanager
@@ -193,20 +194,19 @@ def load_member(path: Path) -> Member:
             f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "
             f"{config.get('model')} on {config.get('datasets')}."
         )
-    settings = config["model_config"]["concat_vl"]
+    model = config["model_config"]["concat_vl"]
     try:
-        network = _network(settings, state, path)
+        network = _network(model, state, path)
     except InputError as error:
-        if any((settings[b] or {}).get("mmf_encoder") for b in ("language", "vision")):
-            raise NeedsMMF(f"{path}: {error}") from None
+        if any((model[b] or {}).get("mmf_encoder") for b in ("language", "vision")):
+            raise NeedsMMF(str(error)) from None
         raise
     prepare_text, image_size = None, 0
-    if settings["language"]:
-        prepare_text = _text_preparation(settings, data["processors"], state["text_model"], path)
-    if settings["vision"]:
+    if model["language"]:
+        prepare_text = _text_preparation(model, data["processors"], state["text_model"], path)
+    if model["vision"]:
         # Its weights were not asked for, so only the checkpoint knows what they want.
-        preprocessing = _preprocessing(state.get("image_preprocessing"), path)
-        network.vision_module.preprocessing = preprocessing
+        network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
         if image_size == "auto":
             image_size = network.vision_module.preprocessing.size
@@ -217,10 +217,10 @@ def load_member(path: Path) -> Member:
 
 
 def _text_preparation(
-    settings: dict[str, Any], processors: dict[str, Any], wanted: str, path: Path
+    model: dict[str, Any], processors: dict[str, Any], wanted: str, path: Path
 ) -> Callable[[Sequence[str]], Tensor]:
     """What makes tensors of texts, the same as in training: its checksum is ``wanted``."""
-    preparation = text_preparation(settings)
+    preparation = text_preparation(model)
     if preparation is None:
         _params(processors, "text_processor", "fasttext_sentence_vector", path)
         file = checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL
@@ -234,14 +234,13 @@ def _text_preparation(
     return preparation.prepare
 
 
-def _network(settings: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:
+def _network(model: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:
     """The network that the checked config describes, with the checkpoint's weights."""
     # The checkpoint's weights replace the pretrained ones: no need to have or download a file.
     plain = {
-        name: settings[name] and {**settings[name], "weights": "none"}
-        for name in ("language", "vision")
+        name: model[name] and {**model[name], "weights": "none"} for name in ("language", "vision")
     }
-    described = {**settings, **plain}
+    described = {**model, **plain}
     weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
     try:
         network = _without_memory(described)
@@ -261,32 +260,17 @@ def _network(settings: dict[str, Any], state: dict[str, Any], path: Path) -> Fus
     return network
 
 
-def _without_memory(settings: dict[str, Any]) -> FusionNetwork:
+def _without_memory(model: dict[str, Any]) -> FusionNetwork:
     """A network without weights, of which only the shapes are to be compared."""
     try:
         with NoMemory():
-            return build_network(settings)
+            return build_network(model)
     except InputError:  # a few networks of timm compute with their weights while they are built
-        return build_network(settings)
-
-
-def _preprocessing(given: Any, path: Path) -> ImagePreprocessing:
-    names = [each.name.lower() for each in Image.Resampling]
-    try:
-        found = msgspec.convert(given, ImagePreprocessing)
-        is_scale = all(0 < std < math.inf for std in found.std)
-        if found.interpolation in names and is_scale and all(map(math.isfinite, found.mean)):
-            return found
-    except msgspec.ValidationError:
-        pass
-    raise InputError(
-        f"{path}: image_preprocessing = {shown(given)}: mean and std are three numbers each, std "
-        f"above 0, and interpolation is one of {', '.join(names)}."
-    )
+        return build_network(model)
 
 
 def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
-    """The settings of one of the two processors, if it is the one that we know without MMF."""
+    """The params of one of the two processors, if it is the one that we know without MMF."""
     processor = processors[kind]
     if processor["type"] != type:
         raise NeedsMMF(

@@ -72,7 +72,11 @@ def write_submission(
             repeated id, another `id_format`, a threshold outside (0, 1], or an unwritable path.
     """
     path, probabilities = Path(path), np.asarray(probabilities, dtype=np.float64)
-    check_config(threshold, id_format)
+    if not 0 < threshold <= 1 or id_format not in ("number", "padded"):
+        raise InputError(
+            f"threshold {threshold}, id_format {id_format!r}: give a threshold above 0 and up to "
+            "1, and number or padded."
+        )
     if len(memes) == 0:
         raise InputError(f"{path}: the test split has no memes, so there is nothing to submit.")
     if probabilities.shape != (len(memes),):
@@ -103,14 +107,6 @@ def write_submission(
         float(probabilities[hateful].mean()) if hateful.any() else None,
         float(probabilities[~hateful].mean()) if not hateful.all() else None,
     )
-
-
-def check_config(threshold: float, id_format: str) -> None:
-    """Raise InputError for what `write_submission` would refuse, before there are predictions."""
-    if id_format not in ("number", "padded"):
-        raise InputError(f"evaluation.id_format: {id_format!r} is neither number nor padded.")
-    if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
-        raise InputError(f"evaluation.threshold: {threshold!r} is not a number in (0, 1].")
 
 
 def check_submission(
@@ -161,6 +157,17 @@ def check_submission(
             "not trained, or not loaded."
         )
     return problems
+
+
+def spread_hint(path: str | Path) -> str | None:
+    """What an upload that can be made may still cost: labels in place of probabilities."""
+    _, probabilities = values_of(read_rows(Path(path))[0])
+    if {*probabilities} != {0.0, 1.0}:
+        return None
+    return (
+        "Hint: all probabilities are 0 or 1. AUROC ranks the memes by them and so sees two ranks "
+        "only: upload P(hateful) rather than labels."
+    )
 
 
 def read_rows(path: Path) -> tuple[list[list[str]], list[str]]:

@@ -1,7 +1,8 @@
 """Saves and restores the state of a run: what that is, the objects that hold it say themselves."""
 
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,17 +79,19 @@ class Checkpointer:
         if wanted.reset.all or "run" not in state or wanted.resume_pretrained:
             self.log(f"Starting from the weights of {path}.")
             return
-        _warn_of_changes(state, path, self.config, self.log)
-        self._warn_of_changed_data(state, path)
-        owners = {} if wanted.reset.optimizer else dict(self.optimization)
-        if not wanted.reset.counts:
-            owners |= self.counts
-            self.goes_on = own
-            self.run = state["run"] if own else self.run
-        for key, owner in owners.items():
-            if state.get(key) is not None:
-                owner.load_state_dict(state[key])
-        self.log(f"Resuming {path}: epoch {state['current_epoch']}, update {state['num_updates']}.")
+        with _damage_told(path):
+            _warn_of_changes(state, path, self.config, self.log)
+            self._warn_of_changed_data(state, path)
+            owners = {} if wanted.reset.optimizer else dict(self.optimization)
+            if not wanted.reset.counts:
+                owners |= self.counts
+                self.goes_on = own
+                self.run = state["run"] if own else self.run
+            for key, owner in owners.items():
+                if state.get(key) is not None:
+                    owner.load_state_dict(state[key])
+            epoch, updates = state["current_epoch"], state["num_updates"]
+        self.log(f"Resuming {path}: epoch {epoch}, update {updates}.")
         self.has_best = self.goes_on and on_first_rank(self._has_own_best)
 
     def _warn_of_changed_data(self, state: Mapping[str, Any], path: Path) -> None:
@@ -190,9 +193,26 @@ def load_for_prediction(
     """Fill the model from a checkpoint; InputError for one that belongs to another text model."""
     state, path = load_on_all_ranks(path, log)
     _check_text_model(state, path)
-    _warn_of_changes(state, path, config, log)
+    with _damage_told(path):
+        _warn_of_changes(state, path, config, log)
     checkpoints.load_weights(model, state["model"], path)
     log(f"Using the checkpoint {path} (epoch {state.get('current_epoch', '?')}).")
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """What a checkpoint holds besides weights may be damaged, or made by anybody."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{path}: what it holds besides the weights is damaged, or of another kind of run "
+            f"({type(error).__name__}: {reason[:100]}). Take another checkpoint, or its weights "
+            "alone: checkpoint.reset.all=true, or to predict, `hm_concat predict`."
+        ) from None
 
 
 def _check_text_model(state: Mapping[str, Any], path: Path) -> None:

@@ -3,6 +3,7 @@
 All that is wrong with a config of ours is found before anything is read or built, and said at once.
 """
 
+import contextlib
 import copy
 import functools
 import os
@@ -27,7 +28,7 @@ from mmf_hm_concat.config.check import (
     unknown,
 )
 from mmf_hm_concat.config.combinations import check_combinations
-from mmf_hm_concat.config.description import OUR_DATASET, OUR_MODEL
+from mmf_hm_concat.config.description import OUR_MODEL
 from mmf_hm_concat.config.yaml_files import Lines, read_lines, value_problem
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.models.build import IMAGE_ENCODERS, TEXT_ENCODERS
@@ -197,12 +198,12 @@ def _check(self: Configuration, config: DictConfig, problems: Problems) -> None:
             # As they are written: what a ${...} stands for may be in neither of the two.
             problems |= _unknown_keys(OmegaConf.to_container(each) if each else {}, known, "")
     else:  # the rest is none of our business
-        keys = {k: v for k, v in keys.items() if k.startswith((OUR_MODEL, OUR_DATASET))}
+        keys = {k: v for k, v in keys.items() if k.startswith((OUR_MODEL, "dataset_config."))}
     values = copy.deepcopy(given)
     problems |= {k: v for k, v in check_values(values, keys).items() if k not in problems}
     if is_ours:
         problems |= check_combinations(values, registered(), problems)
-    for key in [key for key in problems if _refers_to(config, key) in problems]:
+    for key in [key for key in problems if _stands_for(config, key) in problems]:
         del problems[key]  # said of the key it stands for
     raise_problems(problems, given, functools.partial(_where, self))
     for key in keys:
@@ -236,6 +237,16 @@ def _plain(config: DictConfig, above: str, problems: Problems) -> dict[str, Any]
             continue
         values[key] = value
     return values
+
+
+def _stands_for(config: DictConfig, key: str) -> str | None:
+    """The key at the end of the interpolations that ``key`` begins; None in a circle."""
+    seen = [key]
+    while other := _refers_to(config, seen[-1]):
+        if other in seen:
+            return None
+        seen.append(other)
+    return seen[-1] if len(seen) > 1 else None
 
 
 def _refers_to(config: DictConfig, key: str) -> str | None:
@@ -295,13 +306,13 @@ def _hide_password(config: DictConfig) -> None:
 
     The config is written to config.yaml, into every checkpoint, and maybe into a log.
     """
-    settings = _child(config.get("dataset_config"), "hm_competition")
-    password = _child(settings, "zip_password")
+    dataset = _child(config.get("dataset_config"), "hm_competition")
+    password = _child(dataset, "zip_password")
     if password is None:
         return
     if password != "$HM_ZIP_PASSWORD":  # which demjson.py puts in place of one that it took
         os.environ["HM_ZIP_PASSWORD"] = str(password)
-    settings.zip_password = None
+    dataset.zip_password = None
 
 
 def _follow_moved_run(self: Configuration, config: DictConfig) -> None:
@@ -328,7 +339,8 @@ def _merge_option(
     node = _child(parent, name)
     try:
         if not isinstance(node, Mapping):
-            _merge_with_dotlist(self, config, [key, value])
+            with contextlib.redirect_stdout(None):  # MMF says again what was typed
+                _merge_with_dotlist(self, config, [key, value])
         elif (decoded := decode_value(self, value)) is None:
             parent[name] = None
         elif isinstance(decoded, Mapping):

@@ -38,7 +38,6 @@ from mmf_hm_concat.mmf_plugin.shared import shared
 
 NAME = "hm_competition"
 DATA_DIR = "data/hateful_memes"  # the default in configs/datasets/hm_competition.yaml
-OFF = ("off", False)  # what YAML makes of "off", with quotes and without
 
 
 @registry.register_builder(NAME)
@@ -73,10 +72,9 @@ def memes_of_run(config: DictConfig) -> dict[str, pd.DataFrame]:
     """The tables of the splits that this run needs (columns: data/table.py), read once a run."""
     run = shared()
     if not run.memes:
-        _check_settings(config)
         needed = splits_of_run(run.config)
         layout = find_layout(
-            _data_dir(config),
+            data_dir_of(config),
             {split: config.splits[split] for split in needed},
             cache_dir=Path(config.cache_dir),
             needed=needed,
@@ -85,31 +83,20 @@ def memes_of_run(config: DictConfig) -> dict[str, pd.DataFrame]:
     return run.memes
 
 
-def _check_settings(config: DictConfig) -> None:
-    """Raise InputError for what nobody else checks; Python takes any word for true."""
-    where = f"dataset_config.{NAME}"
-    for key in ("drop_duplicates", "use_images"):
-        if not isinstance(config[key], bool):
-            raise InputError(f"{where}.{key} = {config[key]!r}: write true or false.")
-    if config.image_cache not in ("auto", *OFF):
-        raise InputError(f"{where}.image_cache = {config.image_cache!r}: write auto or off.")
-    if not config.cache_dir:
-        raise InputError(f"{where}.cache_dir is not set: give a folder.")
-
-
-def splits_of_run(settings: DictConfig) -> list[str]:
+def splits_of_run(config: DictConfig) -> list[str]:
     """Which of train, val and test a run reads: only test when it predicts."""
-    if settings.training.trainer != "concat_trainer":
+    if config.training.trainer != "concat_trainer":
         return ["train", "val", "test"]  # MMF's trainer always builds all of them
-    if settings.evaluation.predict:
+    if config.evaluation.predict:
         return ["test"]
-    run_type = settings.run_type
+    run_type = config.run_type
     splits = ["train"] if "train" in run_type else []
     splits += ["val"] if "train" in run_type or "val" in run_type else []
     return splits + (["test"] if any(t in run_type for t in ("inference", "test")) else [])
 
 
-def _data_dir(config: DictConfig) -> Path | str:
+def data_dir_of(config: DictConfig) -> Path | str:
+    """Where the data is: `data_dir`, or what mmf_convert_hm made."""
     converted = Path(get_mmf_env(key="data_dir")) / "datasets" / "hateful_memes" / "defaults"
     # Only in place of the default: another folder than the one asked for would be a surprise.
     if config.data_dir == DATA_DIR and not Path(DATA_DIR).exists() and converted.exists():
@@ -146,10 +133,10 @@ class HMCompetitionDataset(BaseDataset):
 
     def init_processors(self) -> None:
         """Called by MMF after `load`: all sentence vectors and all images, once."""
-        for key, settings in self.config.processors.items():
+        for key, processor in self.config.processors.items():
             known = registry.mapping["processor_name_mapping"]
-            if settings and settings.type not in known:
-                problem = unknown("processor", settings.type, known)
+            if processor and processor.type not in known:
+                problem = unknown("processor", processor.type, known)
                 raise InputError(f"dataset_config.{NAME}.processors.{key}.type: {problem}")
         try:
             super().init_processors()
@@ -181,7 +168,7 @@ class HMCompetitionDataset(BaseDataset):
             self.images = ImageCache(
                 self.memes.path.tolist(),
                 processor.size,
-                Path(self.config.cache_dir) if self.config.image_cache not in OFF else None,
+                Path(self.config.cache_dir) if self.config.image_cache != "off" else None,
                 self.config.on_bad_image,
                 image_preprocessing().interpolation,
             )
@@ -189,7 +176,7 @@ class HMCompetitionDataset(BaseDataset):
     @property
     def is_cached(self) -> bool:
         """Whether a batch costs no more than a copy."""
-        return self._is_ready and (self.images is None or self.config.image_cache not in OFF)
+        return self._is_ready and (self.images is None or self.config.image_cache != "off")
 
     @property
     def _is_ready(self) -> bool:

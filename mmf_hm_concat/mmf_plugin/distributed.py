@@ -25,6 +25,7 @@ A wait for another rank, or for a lock, ends after `MAX_WAIT_MINUTES` with a mes
 
 import atexit
 import gc
+import logging
 import os
 import signal
 import sys
@@ -167,6 +168,15 @@ def lost_rank(error: BaseException) -> InputError | None:
     )
 
 
+def write_to_log(message: str) -> None:
+    """Write why a run ends into its train.log, where it has one; the terminal gets it otherwise."""
+    logger = logging.getLogger("mmf.train")
+    record = logger.makeRecord(logger.name, logging.ERROR, "", 0, message, (), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 def print_input_error(error: InputError) -> None:
     """Print the message for the user; one that several ranks have, once."""
     if not is_master():
@@ -227,6 +237,7 @@ def _run_rank(index: int, messages: Any, fn: Callable[..., None], *args: Any) ->
         told = error if isinstance(error, InputError) else lost_rank(error)
         if told is None:
             raise
+        write_to_log(str(told))
         messages.put(str(told))
         sys.exit(1)
     except KeyboardInterrupt:  # torch would take it for success

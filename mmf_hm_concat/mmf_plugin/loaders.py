@@ -10,7 +10,6 @@ from mmf.utils.distributed import get_rank, get_world_size
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.training.batch_samplers import (
     EVALUATION_BATCH,
     EvalBatchSampler,
@@ -78,7 +77,6 @@ def build_loader(config: DictConfig, split: str, device: torch.device) -> Repeat
 
 def _data_loader(dataset: Any, config: DictConfig, split: str, device: torch.device) -> DataLoader:
     training, rank, ranks = config.training, get_rank(), get_world_size()
-    whole_number("training.batch_size", training.batch_size, 1)
     if split == "train":
         batches: Any = TrainBatchSampler(
             len(dataset), training.batch_size, training.seed or 0, rank, ranks
@@ -100,8 +98,8 @@ def _data_loader(dataset: Any, config: DictConfig, split: str, device: torch.dev
 
 def _workers(wanted: int | str, dataset: Any, device: torch.device) -> int:
     """``training.num_workers``; auto depends on where a batch comes from and where it goes."""
-    if wanted != "auto":
-        return whole_number("training.num_workers (or auto)", wanted, 0)
+    if isinstance(wanted, int):
+        return wanted
     if getattr(dataset, "is_cached", False):
         # Copying a cached batch costs less than a worker's message about it; on a GPU, two keep
         # the copy off the thread that launches kernels.

@@ -45,8 +45,8 @@ class ConcatVL(BaseModel):
         config = OmegaConf.to_container(self.config, resolve=True)
         branches = [branch for branch in (config["language"], config["vision"]) if branch]
         # A checkpoint is about to replace the weights: do not ask for pretrained ones.
-        settings = registry.get("config")
-        trains = "train" in settings.run_type and not settings.evaluation.predict
+        config_of_run = registry.get("config")
+        trains = "train" in config_of_run.run_type and not config_of_run.evaluation.predict
         if not trains:
             for branch in branches:
                 branch["weights"] = "none"
@@ -105,15 +105,15 @@ def _mmf_encoders(config: dict[str, Any]) -> dict[str, nn.Module]:
     """The encoders of MMF that ``config`` asks for, by branch."""
     encoders = {}
     for branch, build in (("language", build_text_encoder), ("vision", build_image_encoder)):
-        settings = (config[branch] or {}).get("mmf_encoder")
-        if not settings:
+        encoder = (config[branch] or {}).get("mmf_encoder")
+        if not encoder:
             continue
         try:
-            encoders[branch] = build(OmegaConf.create(settings))
+            encoders[branch] = build(OmegaConf.create(encoder))
         except Exception as error:  # whatever MMF, transformers or torch has to say about them
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(
-                f"model_config.concat_vl.{branch}.mmf_encoder: MMF cannot build {settings} "
+                f"model_config.concat_vl.{branch}.mmf_encoder: MMF cannot build {encoder} "
                 f"({reason}). It is {{type: ..., params: ...}} as MMF's own models have it; a "
                 "transformer needs a local folder, or a network, for its bert_model_name."
             ) from None

@@ -32,6 +32,7 @@ process group                    under `torchrun`, MMF insists on CUDA and puts 
 """
 
 import sys
+import traceback
 from typing import Any
 
 import torch
@@ -44,18 +45,24 @@ from mmf_hm_concat.mmf_plugin.distributed import (
     lost_rank,
     print_input_error,
     spawn,
+    write_to_log,
 )
 
 
 def print_input_errors() -> None:
-    """Let an uncaught InputError print its message alone; the exit code stays 1."""
+    """Let an uncaught InputError print its message alone; the exit code stays 1.
+
+    Whatever ends a run is in its train.log, too.
+    """
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         told = error if isinstance(error, InputError) else lost_rank(error)
         if told is not None:
+            write_to_log(str(told))
             print_input_error(told)
         else:
+            write_to_log("".join(traceback.format_exception(kind, error, trace)).rstrip())
             previous(kind, error, trace)
 
     sys.excepthook = hook

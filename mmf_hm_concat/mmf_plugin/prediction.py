@@ -11,7 +11,7 @@ from mmf.utils.distributed import is_master
 from omegaconf import DictConfig
 
 from mmf_hm_concat.inference.scoring import score
-from mmf_hm_concat.inference.submission import check_config, write_submission
+from mmf_hm_concat.inference.submission import write_submission
 from mmf_hm_concat.mmf_plugin.dataset import HMCompetitionDataset
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport
 
@@ -33,17 +33,19 @@ def predict(
         reporter: of MMF, which writes its report file.
         config: `evaluation` of the run's.
     """
-    check_config(config.threshold, config.id_format)
     if not is_master():
         return
     for each in reports:
-        _write_mmf_report(reporter, each, model)
         if isinstance(each.dataset, HMCompetitionDataset):
             path = Path(config.predict_file or save_dir / "submission.csv")
             _write_submission(each, path, config, log)
         if each.metrics:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
             log(f"Against the labels of {each.dataset.dataset_name}: {shown}")
+        try:
+            _write_mmf_report(reporter, each, model)
+        except OSError as error:
+            log(f"MMF's report file, which nothing here needs, cannot be written: {error}.")
 
 
 def _write_submission(

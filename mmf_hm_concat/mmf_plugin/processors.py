@@ -1,7 +1,7 @@
 """MMF processors: `fasttext_sentence_vector` for texts and `resnet_image` for images.
 
 Both work in any MMF data set with a `text` field or an image. Our own data set does not call
-them meme by meme: it asks for all sentence vectors at once, and for the settings of the image.
+them meme by meme: it asks for all sentence vectors at once, and for the config of the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,6 @@ from mmf_hm_concat.encoders.word_vectors import ENDINGS, WordVectors, cut_word_v
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
-from mmf_hm_concat.mmf_plugin.settings import whole_number
 from mmf_hm_concat.mmf_plugin.shared import shared
 from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint, load_whole, may_fall_back
 from mmf_hm_concat.training import run_folder
@@ -115,15 +114,15 @@ class FastTextSentenceVector(BaseProcessor):
         params = _params(
             config, "text_processor", dim=150, model="cbow", model_file=None, annotations=None
         )
-        self.dim = whole_number("processors.text_processor.params.dim", params["dim"], 1)
+        self.dim = params["dim"]
         self.model, self.model_file = params["model"], params["model_file"]
         self.text_model: TextModel | WordVectors | None = None
         self._rows: dict[str, int] = {}
         self._vectors = np.zeros((0, self.dim), np.float32)
         carried = folder_to_start_from() / TEXT_MODEL
-        settings = registry.get("config")
-        trains = "train" in settings.run_type and not settings.evaluation.predict
-        if (not trains or settings.checkpoint.resume) and carried.is_file():
+        config_of_run = registry.get("config")
+        trains = "train" in config_of_run.run_type and not config_of_run.evaluation.predict
+        if (not trains or config_of_run.checkpoint.resume) and carried.is_file():
             self._use(load_text_model(carried))
         if annotations := params["annotations"]:
             wanted = tuple(annotations) if trains else ("val", "test")
@@ -237,9 +236,9 @@ class ResNetImage(BaseProcessor):
         super().__init__(config)
         params = _params(config, "image_processor", size="auto", augment=())
         self.preprocessing = image_preprocessing()
-        self.size = self.preprocessing.size
-        if params["size"] != "auto":
-            self.size = whole_number("image_size (image_processor.params.size)", params["size"], 1)
+        self.size = params["size"]
+        if self.size == "auto":
+            self.size = self.preprocessing.size
         steps = [_transform(**step) for step in params["augment"]]
         self.augment = v2.Compose(steps) if steps else None
 

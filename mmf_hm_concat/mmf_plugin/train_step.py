@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,9 +10,40 @@ from mmf.common.report import Report
 from mmf.utils.distributed import get_rank, get_world_size
 from torch import Tensor, nn
 
+from mmf_hm_concat.encoders.base import BATCH_NORM
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.training.batch_samplers import share
 from mmf_hm_concat.training.precision import autocast
+
+
+@contextlib.contextmanager
+def refuse_single_memes(network: nn.Module, sizes: list[int]) -> Iterator[None]:
+    """Raise InputError at the first batch if a batch norm is to see one of a single meme later.
+
+    A batch norm cannot learn from one value per channel. That is what it gets where a rank has one
+    meme (or the row that stands for none) and the image has shrunk to one pixel.
+
+    Args:
+        sizes: how many memes each batch of the epoch has, over all ranks.
+    """
+    ranks = get_world_size()
+
+    def check(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if module.training and given[0].numel() == given[0].shape[0] * given[0].shape[1]:
+            raise InputError(
+                f"training.batch_size: of the batches of {min(sizes)} to {max(sizes)} memes, one "
+                "has a single meme for a rank, from which batch norms cannot learn. Take another "
+                "training.batch_size, or model_config.concat_vl.vision.freeze=bn."
+            )
+
+    is_single = min(sizes, default=2 * ranks) < 2 * ranks
+    norms = [each for each in network.modules() if isinstance(each, BATCH_NORM) and is_single]
+    hooks = [each.register_forward_pre_hook(check) for each in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class TrainStep:

@@ -22,7 +22,7 @@ from mmf.common.registry import registry
 from mmf.trainers.base_trainer import BaseTrainer
 from mmf.utils.build import build_model, build_optimizer, build_scheduler
 from mmf.utils.configuration import get_mmf_env
-from mmf.utils.distributed import get_rank, get_world_size
+from mmf.utils.distributed import get_rank, get_world_size, is_master
 from mmf.utils.env import set_seed
 from omegaconf import open_dict, read_write
 
@@ -37,8 +37,9 @@ from mmf_hm_concat.mmf_plugin.metrics import Metrics
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
 from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
+from mmf_hm_concat.mmf_plugin.report_of_run import write_report_of_run
 from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
-from mmf_hm_concat.mmf_plugin.train_step import TrainStep
+from mmf_hm_concat.mmf_plugin.train_step import TrainStep, refuse_single_memes
 from mmf_hm_concat.training import checkpoints, run_folder
 from mmf_hm_concat.training.early_stopping import EarlyStopping
 from mmf_hm_concat.training.metrics_log import RESULTS, write_results
@@ -199,6 +200,8 @@ class ConcatTrainer(BaseTrainer):
             },
             log=self.log,
         )
+        if self.config.checkpoint.resume and self.start is None:
+            self.log(f"Nothing to resume in {self.save_dir}: starting afresh.", "warning")
         self.checkpointer.start(self.start)
         if not self.checkpointer.has_best:
             self.early_stop.forget_best()  # or nothing might ever be better and saved as best
@@ -228,6 +231,8 @@ class ConcatTrainer(BaseTrainer):
             if "train" in self.run_type:
                 self._train()
             self.inference()
+            if "train" in self.run_type and is_master():
+                write_report_of_run(self.config, self.save_dir, self.log)
         finally:
             self._release()
 
@@ -235,8 +240,6 @@ class ConcatTrainer(BaseTrainer):
         training = self.config.training
         self.max_epochs = training.max_epochs or math.inf
         self.max_updates = training.max_updates or math.inf
-        if math.inf == self.max_epochs == self.max_updates:
-            raise InputError("training.max_epochs and training.max_updates are both null: set one.")
         self.train_step = TrainStep(
             self.network,
             self.optimizer,
@@ -252,6 +255,11 @@ class ConcatTrainer(BaseTrainer):
         # The first rank has now written everything: before, the others must not look.
         on_first_rank(lambda: None)
         if not self.checkpointer.has_best:
+            if self.position.epoch > 0:
+                raise InputError(
+                    "The loss on the validation split was never finite, so no checkpoint is the "
+                    "best. Try a lower optimizer.params.lr, or training.precision=fp32."
+                )
             raise InputError(
                 f"Nothing was trained, and this run has no {checkpoints.BEST} in {self.save_dir}: "
                 "raise training.max_epochs or training.max_updates."
@@ -287,7 +295,8 @@ class ConcatTrainer(BaseTrainer):
         clock = time.monotonic()
         memes_before, done_before = position.epoch_memes, position.done_batches
         group: list[Any] = []
-        with self.progress.bar(position.epoch, done_before, done_before + len(sizes)):
+        bar = self.progress.bar(position.epoch, done_before, done_before + len(sizes))
+        with bar, refuse_single_memes(self.model, sizes):
             for done, batch in enumerate(loader, 1):
                 group.append(self.dataset_loader.prepare_batch(batch))
                 if len(group) < frequency and done < len(sizes):

@@ -55,7 +55,6 @@ def build_network(
         raise InputError(
             "model_config.concat_vl: language and vision are both null; keep at least one."
         )
-    _check_numbers(config)
     fusion_class = _chosen("fusion", config["fusion"], FUSIONS)
     language_module: nn.Module | None = None
     vision_module: nn.Module | None = None
@@ -136,23 +135,8 @@ def _chosen(key: str, name: Any, choices: Mapping[str, Any]) -> Any:
     return choices[name]
 
 
-def _check_numbers(config: Mapping[str, Any]) -> None:
-    for key, least in (("head_layers", 0), ("num_classes", 2)):
-        value = config[key]
-        if type(value) is not int or value < least:
-            raise InputError(
-                f"model_config.concat_vl.{key} = {value!r}: give a whole number from {least} on."
-            )
-    for key in ("dropout", "fusion_dropout", "projection_dropout"):
-        value = config[key]
-        if type(value) not in (int, float) or not 0 <= value < 1:
-            raise InputError(
-                f"model_config.concat_vl.{key} = {value!r}: give a number from 0 to below 1."
-            )
-
-
 def _projected(
-    branch: str, settings: Mapping[str, Any], mmf_encoders: Mapping[str, nn.Module]
+    branch: str, config: Mapping[str, Any], mmf_encoders: Mapping[str, nn.Module]
 ) -> ProjectedEncoder:
     if branch not in mmf_encoders:
         raise InputError(
@@ -162,7 +146,7 @@ def _projected(
     return ProjectedEncoder(
         branch,
         mmf_encoders[branch],
-        settings["in_features"],
-        settings["out_features"],
-        settings["freeze"],
+        config["in_features"],
+        config["out_features"],
+        config["freeze"],
     )

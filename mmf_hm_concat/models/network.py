@@ -47,21 +47,31 @@ class FusionNetwork(nn.Module):
         self, text: Tensor | tuple[Tensor, ...] | None, image_B3HW: Tensor | None
     ) -> Tensor:
         """Logits, float (B, C), for the softmax inside cross-entropy; the absent may be None."""
+        return self.classify(self.encode(text, image_B3HW))
+
+    def encode(
+        self, text: Tensor | tuple[Tensor, ...] | None, image_B3HW: Tensor | None
+    ) -> list[Tensor]:
+        """The feature of each branch that the network has, language first, float (B, D)."""
         features = []
         if self.language_module is not None:
             features.append(self.language_module(text))
         if self.vision_module is not None:
             features.append(self.vision_module(image_B3HW))
+        return features
+
+    def classify(self, features: list[Tensor]) -> Tensor:
+        """Logits, float32 (B, C), of what `encode` gives."""
         device = features[0].device.type
         if torch.is_autocast_enabled(device):
             # bfloat16 logits have 8 bits: memes would tie. These few products stay in float32.
             with torch.autocast(device, enabled=False):
-                return self._classify(features)
-        return self._classify(features)
+                return self.head(self.fuse(features))
+        return self.head(self.fuse(features))
 
-    def _classify(self, features: list[Tensor]) -> Tensor:
-        features = [self.projection_dropout(feature.float()) for feature in features]
-        return self.head(self.fusion(*features))
+    def fuse(self, features: list[Tensor]) -> Tensor:
+        """The fused feature, float32 (B, D'), of what `encode` gives."""
+        return self.fusion(*[self.projection_dropout(feature.float()) for feature in features])
 
 
 class MLPHead(nn.Module):

@@ -1,5 +1,6 @@
 """One PNG that shows several memes with their texts and what the model says about them."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,15 +20,15 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
-    rows: Iterable[tuple[str | Path, str, float | None, int | None]],
+    rows: Iterable[tuple[str, str | Path, str, float | None, int | None]],
     path: str | Path,
     columns: int = 4,
 ) -> None:
-    """Draw memes side by side: image, text, P(hateful), and whether that is right.
+    """Draw memes side by side: image, text, id, P(hateful), and whether that is right.
 
     Args:
-        rows: for each meme its image file, its text, P(hateful) in [0, 1] or None, and its true
-            label (0, 1) or None. The mark tells if the probability is on the label's side of 0.5.
+        rows: of each meme its id, image file, text, P(hateful) in [0, 1] or None, and true label
+            (0, 1) or None. The mark tells if the probability is on the label's side of 0.5.
         path: the PNG to write.
         columns: memes beside one another.
 
@@ -55,6 +56,7 @@ def _draw_meme(
     sheet: Image.Image,
     x: int,
     y: int,
+    id: str,
     image: str | Path,
     text: str,
     probability: float | None,
@@ -67,8 +69,11 @@ def _draw_meme(
     for line in _wrap(text, font):
         draw.text((x, y), line, INK, font)
         y += LINE
-    words = [] if probability is None else [f"P(hateful) {probability:.2f}"]
-    words += [] if label is None else [f"truth: {'hateful' if label else 'benign'}"]
+    words = [id]
+    if probability is not None:
+        # Rounded down: 0.4999 must not look like a meme on the other side of 0.5.
+        words.append(f"P(hateful) {math.floor(probability * 1000) / 1000:.3f}")
+    words += [] if label is None else [f"truth {'hateful' if label else 'benign'}"]
     verdict = ", ".join(words)
     draw.text((x, y), verdict, GREY, font)
     if probability is not None and label is not None:

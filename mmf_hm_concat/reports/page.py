@@ -60,25 +60,36 @@ class Plot:
 
 @dataclass(frozen=True)
 class Card:
-    """One meme: its image as JPEG (None: it cannot be shown), text and lines such as the label."""
+    """One meme: its image as JPEG (None: it cannot be shown), text and lines such as the label.
+
+    Attributes:
+        blurred: the image, the text and the words, as long as the reader has not asked for them.
+        heat: a second image, as JPEG, beside the first.
+        words: lines that quote the text.
+        near: memes to show small below it.
+    """
 
     name: str
     text: str
     lines: Sequence[str]
     jpeg: bytes | None
     blurred: bool
+    heat: bytes | None = None
+    words: Sequence[str] = ()
+    near: Sequence["Card"] = ()
 
     @property
-    def uri(self) -> str | None:
-        return None if self.jpeg is None else _data_uri(self.jpeg, "jpeg")
+    def uris(self) -> list[str]:
+        return [_data_uri(each, "jpeg") for each in (self.jpeg, self.heat) if each is not None]
 
 
 @dataclass(frozen=True)
 class Cards:
-    """Memes side by side, under a heading of their own."""
+    """Memes side by side, under a heading of their own; ``wide``: with room for more."""
 
     title: str
     cards: Sequence[Card]
+    wide: bool = False
     kind: ClassVar[str] = "cards"
 
 
@@ -139,11 +150,9 @@ def write_page(
     return page
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """An RGB image as a small JPEG, its longest side at most `THUMBNAIL` pixels."""
-    small = (
-        ImageOps.contain(image, (THUMBNAIL, THUMBNAIL)) if max(image.size) > THUMBNAIL else image
-    )
+def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:
+    """An RGB image as a small JPEG, its longest side at most ``side`` pixels."""
+    small = ImageOps.contain(image, (side, side)) if max(image.size) > side else image
     content = BytesIO()
     small.save(content, "JPEG", quality=82)
     return content.getvalue()

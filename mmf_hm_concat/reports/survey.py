@@ -6,7 +6,7 @@ dev_seen and dev_unseen are told apart.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,20 +50,31 @@ def survey(layout: Layout) -> tuple[pd.DataFrame, list[str]]:
         ``label`` (Int8, <NA> unknown), and the columns of `Look`; and what could not be used, in
         sentences.
     """
-    tables, problems = [], []
     used = [file for files in layout.annotations.values() for file in files]
-    for file in dict.fromkeys([*used, *other_files(layout).values()]):
-        table, problem = _read(file, layout.images)
+    files = list(dict.fromkeys([*used, *other_files(layout).values()]))
+    memes, problems = read_annotations(files, layout.images)
+    memes = with_looks(memes)
+    return memes, problems + _image_problems(memes)
+
+
+def read_annotations(files: Sequence[Path], images: Path) -> tuple[pd.DataFrame, list[str]]:
+    """As `survey`, of these files, without looking at the images: no columns of `Look`."""
+    tables, problems = [], []
+    for file in files:
+        table, problem = _read(file, images)
         tables.append(table)
         problems += problem
-    memes = pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True), problems
+
+
+def with_looks(memes: pd.DataFrame) -> pd.DataFrame:
+    """Look at every image of the memes once, on all cores: add the columns of `Look`."""
     paths = list(dict.fromkeys(memes["path"].dropna()))
     looks = dict(zip(paths, parallel_map(look_at, paths, "looking at images"), strict=True))
     nothing = Look("no such file")
     columns = [looks.get(path, nothing) for path in memes["path"]]
     seen = pd.DataFrame(columns, columns=list(Look._fields), index=memes.index, dtype=object)
-    memes = pd.concat([memes, seen], axis=1)
-    return memes, problems + _image_problems(memes)
+    return pd.concat([memes, seen], axis=1)
 
 
 def look_at(path: str) -> Look:

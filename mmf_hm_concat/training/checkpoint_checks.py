@@ -6,12 +6,18 @@ A checkpoint comes from anywhere. `torch.load` does not compare the checksums (C
 
 import errno
 import io
+import math
 import pickletools
 import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
+import msgspec
+from PIL import Image
 from torch import Tensor
+
+from mmf_hm_concat.config.check import shown
+from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 
 # All that the pickle of a checkpoint may name; sparse, quantised and meta tensors need others.
 GLOBALS = {
@@ -84,6 +90,38 @@ def _globals(pickle: bytes) -> set[str]:
         for opcode, argument, _ in pickletools.genops(pickle)
         if opcode.name == "GLOBAL" and isinstance(argument, str)
     }
+
+
+# What says what a checkpoint is; each may be absent, as in one of MMF's.
+HEADER: dict[str, Any] = {
+    "format_version": int,
+    "run": str,
+    "text_model": str | None,
+    "image_preprocessing": ImagePreprocessing | None,
+    "config": dict | None,
+    "current_epoch": int,
+    "num_updates": int,
+}
+INTERPOLATIONS = [each.name.lower() for each in Image.Resampling]
+
+
+def header_problem(state: Mapping[str, Any]) -> str | None:
+    """What is wrong with the header of a checkpoint that is of today's format, as a sentence."""
+    for key, kind in HEADER.items():
+        try:
+            found = msgspec.convert(state[key], kind) if key in state else None
+        except msgspec.ValidationError:
+            found = NotACheckpoint
+        if isinstance(found, ImagePreprocessing) and not _is_usable(found):
+            found = NotACheckpoint
+        if found is NotACheckpoint:
+            return f"its {key} is damaged, or of another program ({shown(state[key])})."
+    return None
+
+
+def _is_usable(given: ImagePreprocessing) -> bool:
+    scales = all(map(math.isfinite, (*given.mean, *given.std))) and min(given.std) > 0
+    return scales and given.interpolation in INTERPOLATIONS and 1 <= given.size <= 4096
 
 
 def check_state(state: Any) -> None:

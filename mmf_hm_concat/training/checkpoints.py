@@ -24,6 +24,7 @@ from mmf_hm_concat.training.checkpoint_checks import (
     NotACheckpoint,
     check_file,
     check_state,
+    header_problem,
     is_of_file,
 )
 from mmf_hm_concat.utils.files import atomic_write, open_regular
@@ -147,12 +148,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         # What torch says goes on to tell how to load it unsafely.
         raise _torn(path, "its tensors and values do not fit together") from None
     try:
-        return _upgraded(state)
+        _upgrade(state)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: not a checkpoint of ours, or a damaged one (of its state, {error} is missing "
             "or of another kind)."
         ) from None
+    if wrong := header_problem(state):
+        raise InputError(f"{path}: {wrong}")
+    return state
 
 
 def _torn(path: Path, why: str) -> TornCheckpoint:
@@ -162,7 +166,7 @@ def _torn(path: Path, why: str) -> TornCheckpoint:
     )
 
 
-def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
+def _upgrade(state: dict[str, Any]) -> None:
     """Bring a checkpoint of an older release to today's format, `FORMAT_VERSION`."""
     for key in [key for key in state["model"] if key.startswith(_DROPPED)]:
         del state["model"][key]
@@ -174,7 +178,6 @@ def _upgraded(state: dict[str, Any]) -> dict[str, Any]:
         state["position"] = {"epoch": state["current_epoch"], **{k: state[k] for k in position}}
         state["random"] = {"ranks": state["random"]}
         state["early_stop"]["best_metrics"] = state.get("best_figures", {})
-    return state
 
 
 def _upgrade_to_2(state: dict[str, Any]) -> None:

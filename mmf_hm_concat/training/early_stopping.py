@@ -37,9 +37,13 @@ class EarlyStopping:
     def update(self, metrics: Mapping[str, float], epoch: int, num_updates: int) -> bool:
         """Take an epoch's metrics, the criterion among them; returns whether it is the best so far.
 
-        While the criterion is not defined (NaN: AUROC with one class only), the newest is.
+        While the criterion is not defined (NaN: AUROC with one class only), the newest is. Never
+        one whose loss is not finite: it predicts nothing.
         """
         value = metrics[self.criterion]
+        if not all(math.isfinite(each) for name, each in metrics.items() if name.endswith("loss")):
+            self.num_bad_epochs += 1
+            return False
         if not math.isnan(value) and self.better(value, self.reference, self.min_delta):
             self.reference, self.num_bad_epochs = value, 0
         else:

@@ -53,7 +53,7 @@ class Position:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for key in ("epoch", "num_updates", "done_batches", "epoch_memes"):
-            setattr(self, key, state[key])
+            setattr(self, key, int(state[key]))
         # It is the sum over the ranks of then: one of now takes it.
         first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
         self.epoch_loss = state["epoch_loss"].to(self.epoch_loss.device) * first

@@ -79,6 +79,15 @@ def remove_leftovers(folder: Path, pattern: str, older_than: float = 0) -> None:
             continue
 
 
+def identity(path: str | Path) -> list[int]:
+    """Bytes, mtime and ctime (ns), the last of which nobody can set back; [] for no file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return []
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 def sha256(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()

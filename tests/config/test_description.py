@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from mmf_hm_concat.config.kinds import choices, in_words
 from mmf_hm_concat.config.of_checkpoint import checked_config
 from mmf_hm_concat.config.reference import markdown
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.training.checkpoints import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,7 @@ def test_every_choice_of_a_key_is_allowed(merged, name):
 
 @pytest.fixture(scope="module")
 def old_state(pytestconfig):
-    path = pytestconfig.rootpath / "tests/fixtures/run_0_1_0/best.ckpt"
-    return torch.load(path, weights_only=True)
+    return load_checkpoint(pytestconfig.rootpath / "tests/fixtures/run_0_1_0/best.ckpt")
 
 
 def test_the_config_in_a_checkpoint_of_0_1_0_is_filled_in(old_state, tmp_path):

@@ -136,7 +136,9 @@ def test_an_archive_is_unpacked_once_until_it_changes(tmp_path, find, monkeypatc
     assert len(unpacked) == 1
     write_image_tar(archive, members=("00001.png", "00002.png"))
     assert len(list((find().images / "img").iterdir())) == 2
-    os.utime(archive, ns=(1, 1))  # same size, another time
+    before = archive.stat()
+    archive.write_bytes(archive.read_bytes())  # another one of the same size ...
+    os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))  # ... and time
     find()
     assert len(unpacked) == 3
 
@@ -249,8 +251,8 @@ def test_missing_splits_are_all_named_with_every_alternative(tmp_path, find):
         find()
     message = str(caught.value)
     words = ["val", "test", "dev_seen.jsonl + dev_unseen.jsonl", "or dev.jsonl", str(tmp_path)]
-    words += ["test_unseen.jsonl, or test_seen.jsonl, or test.jsonl", "licensed"]
-    words += ["hatefulmemeschallenge.com", "mmf_run config=projects/concat/sample.yaml"]
+    words += ["test_unseen.jsonl, or test_seen.jsonl, or test.jsonl"]
+    words += ["There are train.jsonl."]
     assert [word for word in words if word not in message] == []
     assert "train:" not in message
     assert names(find(needed=["train"])) == {"train": ["train"]}
@@ -298,3 +300,17 @@ def test_images_that_cannot_be_unpacked(tmp_path, find):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InputError, match=r"cache folder .*cache"):
         find()
+
+
+def test_missing_sample_and_mistyped_split_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"Make the sample first: hm_concat sample data/sample$"):
+        find_layout("data/sample", DEFAULT_SPLITS, cache_dir=tmp_path)
+    (tmp_path / "own").mkdir()
+    for name in ("train", "validation"):
+        (tmp_path / "own" / f"{name}.jsonl").touch()
+    with pytest.raises(InputError) as error:
+        find_layout("own", DEFAULT_SPLITS, cache_dir=tmp_path, needed=("train", "val"))
+    message = str(error.value)
+    assert "There are train.jsonl, validation.jsonl." in message and "licen" not in message
+    assert "Name the file of val with dataset_config.hm_competition.splits.val=NAME." in message

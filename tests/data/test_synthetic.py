@@ -143,12 +143,12 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path, monkeypatch):
 
 def test_contact_sheet(made, tmp_path):
     rows = [
-        (made / row["img"], row["text"], probability, label)
+        (row["id"], made / row["img"], row["text"], probability, label)
         for row, probability, label in zip(
             read(made)["train"], (0.93, 0.2, 0.5, None, 0.1), (1, 1, 0, 1, None), strict=False
         )
     ]
-    rows.append((rows[0][0], "w" * 400 + " and a long text" * 40, None, None))
+    rows.append(("7", rows[0][1], "w" * 400 + " and a long text" * 40, None, None))
     contact_sheet(rows, tmp_path / "sheet.png", columns=4)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > sheet.height
@@ -159,12 +159,12 @@ def test_contact_sheet(made, tmp_path):
 def test_contact_sheet_of_what_is_no_image(made, tmp_path):
     for rows, message in (
         ([], "no memes"),
-        ([(made / "train.jsonl", "", None, None)], r"train\.jsonl"),
+        ([("7", made / "train.jsonl", "", None, None)], r"train\.jsonl"),
     ):
         with pytest.raises(InputError, match=message):
             contact_sheet(rows, tmp_path / "sheet.png")
     with pytest.raises(InputError, match="cannot be written"):
-        contact_sheet([(next(made.glob("img/*")), "", 0.5, 1)], made / "train.jsonl" / "x.png")
+        contact_sheet([("7", next(made.glob("img/*")), "", 0.5, 1)], made / "train.jsonl" / "x.png")
 
 
 def test_a_number_of_memes_that_does_not_come_out_is_told(tmp_path, capsys):

@@ -74,10 +74,9 @@ def test_reading_gives_the_same_numbers_back(tmp_path_factory, values, threshold
         ({"probabilities": np.array([0.1, np.nan, 0.2, 0.3])}, "line 3, '7,nan,0'"),
         ({"probabilities": np.array([0.1, 1.01, 0.2, -0.3])}, "in 2 lines"),
         ({"memes": MEMES.assign(number=[1, 2, 2, 3])}, "there more than once"),
-        ({"threshold": 0}, "evaluation.threshold"),
-        ({"threshold": float("nan")}, "evaluation.threshold"),
-        ({"threshold": "half"}, "evaluation.threshold: 'half'"),
-        ({"id_format": "string"}, "neither number nor padded"),
+        ({"threshold": 0}, "threshold 0"),
+        ({"threshold": float("nan")}, "threshold nan"),
+        ({"id_format": "string"}, "number or padded"),
     ],
 )
 def test_what_is_wrong_is_not_written(path, change, message):

@@ -28,6 +28,7 @@ SETTINGS = [
     "dataset_config.hm_competition.processors.image_processor.params.augment="
     "[{type: RandomHorizontalFlip}, {type: ColorJitter, params: {brightness: 0.3}}]",
     "training.max_epochs=3",
+    "training.report=false",
     "training.batch_size=8",
     "training.checkpoint_interval=2",
 ]

@@ -29,6 +29,7 @@ OPTIONS = [
     "config=projects/concat/text_only.yaml",
     "training.batch_size=5",  # uneven for two and for three
     "training.max_epochs=4",
+    "training.report=false",
     "training.checkpoint_interval=3",
     "training.early_stop.patience=9",
     "optimizer.params.lr=1e-3",

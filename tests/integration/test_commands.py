@@ -216,3 +216,12 @@ def test_another_text_model_is_refused(trained, mmf, tmp_path, sample):
     shutil.copy(tmp_path / "other" / "text_model.bin", run)
     with pytest.raises(InputError, match="trained with the text model"):
         mmf(run, predict=True)
+
+
+def test_what_ends_a_run_and_a_resume_of_nothing_are_in_its_log(command, tmp_path):
+    options = ["run_type=train_val", "checkpoint.resume=true", "optimizer.params.lr=1e30"]
+    done = command("mmf_run", tmp_path, *options, check=False)
+    error = done.stderr.rpartition("error: ")[2].strip()
+    log = (tmp_path / "train.log").read_text()
+    assert done.returncode == 1 and error and f"ERROR | mmf.train : {error}" in log
+    assert f"Nothing to resume in {tmp_path}: starting afresh." in log

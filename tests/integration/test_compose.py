@@ -26,6 +26,7 @@ SMALL_NETWORK.append("model_config.concat_vl.vision.weights=none")
 FEW = [
     "training.batch_size=6",
     "training.max_updates=1",
+    "training.report=false",
     "training.num_workers=0",
     "training.precision=fp32",
     "optimizer.type=SGD",

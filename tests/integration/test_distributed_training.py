@@ -20,6 +20,7 @@ TEXT_ONLY = [
     "model_config.concat_vl.dropout=0",
     "optimizer.params.lr=1e-3",
     "training.max_epochs=1",
+    "training.report=false",
 ]
 RUN = """
 import os, sys, time

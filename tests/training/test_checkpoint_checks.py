@@ -169,12 +169,23 @@ def test_a_file_from_before_torch_wrote_checksums_is_refused(tmp_path):
         checkpoints.load_checkpoint(path)
 
 
-@pytest.mark.parametrize("change", [lambda s: s.pop("config"), lambda s: s.update(config="odd")])
-def test_a_checkpoint_of_nothing_but_weights_loads(tmp_path, change):
-    state = dict(STATE)
-    change(state)
-    torch.save(state, tmp_path / "best.ckpt")
-    assert checkpoints.load_checkpoint(tmp_path / "best.ckpt")["model"].keys() == {
-        "weight",
-        "steps",
-    }
+def test_a_checkpoint_of_nothing_but_weights_loads(tmp_path):
+    torch.save({"model": STATE["model"]}, tmp_path / "best.ckpt")
+    assert same(checkpoints.load_checkpoint(tmp_path / "best.ckpt")["model"], STATE["model"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config", "odd"),
+        ("run", 5),
+        ("text_model", [1]),
+        ("current_epoch", "1"),
+        ("image_preprocessing", {"mean": [0.5] * 3}),
+        ("image_preprocessing", {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 10**6}),
+    ],
+)
+def test_a_header_of_another_kind_is_one_message(tmp_path, key, value):
+    torch.save({**STATE, key: value}, tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=f"its {key} is damaged"):
+        checkpoints.load_checkpoint(tmp_path / "best.ckpt")

@@ -99,6 +99,16 @@ def test_early_stop_takes_no_nan_for_the_best_once_there_is_another():
     assert stop.best == 0.3 and stop.best_metrics["x/roc_auc"] == 0.3
 
 
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_an_epoch_whose_loss_is_not_finite_is_never_the_best(loss):
+    stop = EarlyStopping("x/roc_auc", minimize=False, patience=2, min_delta=0)
+    wrong = {"x/roc_auc": 0.9, "x/loss": loss, "total_loss": loss}
+    assert not stop.update(wrong, 1, 10)
+    assert stop.update({"x/roc_auc": 0.5, "x/loss": 0.7, "total_loss": 0.7}, 2, 20)
+    assert not stop.update(wrong, 3, 30)
+    assert (stop.best, stop.best_epoch) == (0.5, 2)
+
+
 def test_early_stop_minimizes():
     stop = EarlyStopping("total_loss", minimize=True, patience=9, min_delta=0)
     assert follow(stop, 0.7, 0.8, 0.6) == [True, False, True]

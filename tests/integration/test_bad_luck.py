@@ -1,0 +1,106 @@
+"""What only shows while a run is under way: one message, and nothing lost or half written."""
+
+import errno
+import shutil
+
+import pytest
+
+from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.mmf_plugin import prediction
+from mmf_hm_concat.training import checkpoints
+
+pytestmark = pytest.mark.slow
+MODEL = "model_config.concat_vl"
+
+
+@pytest.mark.parametrize("size", [1, 83])  # of 84 memes: the second has one
+def test_a_batch_of_one_meme_with_batch_norms_is_told_at_the_first_update(mmf, tmp_path, size):
+    with pytest.raises(InputError, match=r"training.batch_size: .*single meme.*vision.freeze=bn"):
+        mmf(tmp_path, f"training.batch_size={size}", "run_type=train_val")
+    assert not (tmp_path / checkpoints.CURRENT).exists()
+    mmf(
+        tmp_path,
+        f"training.batch_size={size}",
+        "training.max_updates=1",
+        f"{MODEL}.vision.freeze=bn",
+    )
+
+
+def test_an_epoch_whose_validation_loss_is_nan_gives_no_best_checkpoint(mmf, tmp_path):
+    with pytest.raises(InputError, match=r"validation split was never finite.*optimizer.params.lr"):
+        mmf(tmp_path, "optimizer.params.lr=1e38", "training.max_updates=1", "run_type=train_val")
+    assert not (tmp_path / checkpoints.BEST).exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("config.datasets", 5),
+        ("config.dataset_config", "text"),
+        ("config.model_config", None),
+        ("data", {"train": 5}),
+        ("optimizer", {"state": 3}),
+        ("early_stop", []),
+        ("random", {"ranks": [1]}),
+        ("position.epoch", "one"),
+        ("scheduler", 7),
+    ],
+)
+def test_a_resume_from_a_damaged_state_is_one_message(trained, mmf, tmp_path, place, value):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    state = whole = checkpoints.load_checkpoint(tmp_path / checkpoints.CURRENT)
+    *above, last = place.split(".")
+    for key in above:
+        state = state[key]
+    state[last] = value
+    checkpoints.save_checkpoint(whole, tmp_path / checkpoints.CURRENT)
+    before = (tmp_path / checkpoints.CURRENT).read_bytes()
+    with pytest.raises(InputError, match=f"{tmp_path}.*(damaged|another kind)"):
+        mmf(tmp_path, "checkpoint.resume=true", "training.max_epochs=3")
+    assert (tmp_path / checkpoints.CURRENT).read_bytes() == before
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed_wherever_they_are_used(trained, mmf, tmp_path):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    content = bytearray((tmp_path / checkpoints.BEST).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / checkpoints.BEST).write_bytes(content)
+    for options in ({"predict": True}, {}):
+        with pytest.raises(InputError, match="it is damaged, as the checksum of data/"):
+            mmf(tmp_path, f"checkpoint.resume_file={tmp_path / checkpoints.BEST}", **options)
+
+
+def test_mmfs_report_never_stands_in_the_way_of_the_submission(trained, mmf, tmp_path, monkeypatch):
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    written = (tmp_path / "submission.csv").read_bytes()
+    (tmp_path / "submission.csv").unlink()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prediction, "_write_mmf_report", full)
+    mmf(tmp_path, predict=True)
+    assert (tmp_path / "submission.csv").read_bytes() == written
+
+
+def test_a_full_disk_is_told_before_training_and_where_the_text_model_is_copied(
+    mmf, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", full)
+        with pytest.raises(InputError, match=r"env.save_dir.*cannot be written: No space left"):
+            mmf(tmp_path / "run")
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InputError, match=r"text_model.bin: cannot be written"):
+        mmf(tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*text_model*"))
+
+
+def test_a_plug_in_that_is_not_there_is_named(command, tmp_path):
+    done = command("mmf_run", tmp_path, "env.user_dir=nosuch", check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: env.user_dir = nosuch")
+    assert "Traceback" not in done.stderr
