@@ -11,6 +11,9 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "mmf_hm_concat" / "__init__.py").read_text(), re.MULTILINE
 )[1]
 
+# What the tests need of the extras.
+IN_DEV = ("dev", "export", "search", "parquet")
+
 
 def requirements(name: str) -> list[str]:
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
@@ -36,10 +39,11 @@ setup(
     py_modules=["demjson"],
     install_requires=requirements("plugin"),
     extras_require={
-        "dev": requirements("dev") + requirements("export") + requirements("search"),
+        "dev": [line for name in IN_DEV for line in requirements(name)],
         "encoders": requirements("encoders"),
         "test_encoders": requirements("test_encoders"),
         "export": requirements("export"),
+        "parquet": requirements("parquet"),
         "search": requirements("search"),
     },
     entry_points={"console_scripts": ["hm_concat = mmf_hm_concat.cli:main"]},

@@ -89,6 +89,14 @@ def _add_config(commands: Commands) -> None:
 def _add_check_data(commands: Commands) -> None:
     add = commands.add_parser("check-data", help="check the dataset files, or memes of your own")
     add.add_argument("data", metavar="DIR", help="what data_dir would be")
+    add.add_argument(
+        "--features",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="what features_file would be: check these, too",
+    )
     add.set_defaults(run=check_data)
 
 
@@ -287,7 +295,8 @@ def check_data(chosen: argparse.Namespace) -> int:
     def log(lines: str) -> None:
         print(printable(lines))
 
-    return 0 if check(chosen.data, cache_dir=_cache_dir(), log=log) else 1
+    passed = check(chosen.data, cache_dir=_cache_dir(), features=chosen.features, log=log)
+    return 0 if passed else 1
 
 
 def repeat(chosen: argparse.Namespace) -> int:

@@ -22,6 +22,9 @@ from mmf_hm_concat.utils.parallel import num_cores
 
 # More processes only wait for each other.
 WORKERS_PER_CORE = 4
+# Where a model has `features_file`: ours, and those of MMF.
+BRANCHES, BRANCHES_OF_MMF = ("language", "vision"), ("text_encoder", "modal_encoder")
+ENDINGS = (".npz", ".parquet")  # of data/features_formats.py
 # They need more than gradients: a closure, or sparse ones.
 NOT_FOR_TRAINER = ("Optimizer", "LBFGS", "SparseAdam")
 
@@ -262,7 +265,7 @@ def _encoders(config: Config, registered: Registered) -> Found:
     """Names and weights of the encoders, which know best what they take."""
     for branch, kind in (("language", "text encoder"), ("vision", "image encoder")):
         model = config[f"{OUR_MODEL}.{branch}"] if config.is_ours else None
-        if not model or model.get("mmf_encoder"):
+        if not model or model.get("mmf_encoder") or model.get("features_file"):
             continue
         which, name = encoder_and_name(model, registered[kind])
         encoder: Any = registered[kind].get(which)
@@ -285,7 +288,9 @@ def _key_and_problem(error: InputError, default: str) -> tuple[str, str]:
 def _image_size(config: Config, registered: Registered) -> Found:
     """The network takes images of that size."""
     vision = config[f"{OUR_MODEL}.vision"] if config.is_ours else None
-    if not vision or vision.get("mmf_encoder") or not config.has_our_data:
+    if not vision or vision.get("mmf_encoder") or vision.get("features_file"):
+        return
+    if not config.has_our_data:
         return
     which, name = encoder_and_name(vision, registered["image encoder"])
     key = f"{OUR_DATASET}.image_size"
@@ -305,7 +310,9 @@ def _image_size(config: Config, registered: Registered) -> Found:
 def _text(config: Config, registered: Registered) -> Found:
     """Our model's text branch and our data set's text processor."""
     language = config[f"{OUR_MODEL}.language"] if config.is_ours else None
-    if not config.has_our_data or not language or language.get("mmf_encoder"):
+    if not language or language.get("mmf_encoder") or language.get("features_file"):
+        return
+    if not config.has_our_data:
         return
     which, name = encoder_and_name(language, registered["text encoder"])
     if which != "sentence_vector" or name != "fasttext":
@@ -343,6 +350,24 @@ def _images(config: Config, registered: Registered) -> Found:
             "the model reads images, but the data set gives none. Set "
             f"{OUR_DATASET}.use_images=true, or {OUR_MODEL}.vision=null.",
         )
+
+
+def _features_files(config: Config, registered: Registered) -> Found:
+    """Of any model: the file is there, and nothing else is to make the branch's features."""
+    for branch in BRANCHES_OF_MMF if not config.is_ours else BRANCHES:
+        encoder = config[f"model_config.{config['model']}.{branch}"]
+        file = encoder.get("features_file") if isinstance(encoder, Mapping) else None
+        key = f"model_config.{config['model']}.{branch}.features_file"
+        if not file:
+            continue
+        if not config.has_our_data:
+            yield key, "only the data set hm_competition knows its memes by id: add it to datasets."
+        elif config.is_ours and encoder.get("mmf_encoder"):
+            yield key, "mmf_encoder is given as well: take one of the two, and null for the other."
+        elif not str(file).lower().endswith(ENDINGS):
+            yield key, f"give a file that ends in {' or '.join(ENDINGS)}."
+        elif not Path(file).is_file():
+            yield key, "there is no such file."
 
 
 # ---- places ----
@@ -399,6 +424,7 @@ CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (
     _image_size,
     _text,
     _images,
+    _features_files,
     _folders,
     _predict_file,
 )

@@ -22,6 +22,7 @@ FREEZE = (
     | Annotated[dict[str, str], Meta(extra={"what": "{until: <a stage>}"})]
     | None
 )
+FEATURES_FILE = text("an .npz or .parquet file") | None
 RUN_PARTS = "(train|val|test|inference|predict)"
 # Wider layers than any model needs would only fill the memory.
 WIDTH, LENGTH, PIXELS = whole(1, 8192), whole(1, 65536), whole(1, 4096, "pixels")
@@ -190,6 +191,9 @@ OF_MODEL: dict[str, Key] = {
     "language.out_features": Key(WIDTH, "Width of the text branch."),
     "language.mmf_encoder": Key(BUILT | None, "A text encoder of MMF before the Linear.", True),
     "language.freeze": Key(FREEZE, "What of the text tower or MMF's encoder is not trained."),
+    "language.features_file": Key(
+        FEATURES_FILE, "Instead of a text encoder: a vector for each sample, by its id."
+    ),
     "vision": Key(GROUP | None, "The image branch; null leaves it out."),
     "vision.encoder": Key(text("an image encoder"), "Where the name has no library: torchvision."),
     "vision.name": Key(
@@ -205,6 +209,9 @@ OF_MODEL: dict[str, Key] = {
     "vision.mmf_encoder": Key(BUILT | None, "An image encoder of MMF instead.", True),
     "vision.in_features": Key(
         whole(1, 2**18) | None, "How many numbers that encoder gives an image."
+    ),
+    "vision.features_file": Key(
+        FEATURES_FILE, "Instead of an image encoder: a vector for each sample, by its id."
     ),
     "standardize_text": Key(bool, "Scale sentence vectors by the training texts' mean and std."),
     "projection_dropout": Key(number(0, below=1), "Dropout of each branch's output."),

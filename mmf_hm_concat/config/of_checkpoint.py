@@ -70,11 +70,13 @@ def _lacking(config: Mapping[str, Any], state: Mapping[str, Any]) -> Problems:
         for key in ("training.device", "training.precision")
         if lookup(config, key) is None
     }
-    if language:
+    if language and not language.get("features_file"):
         if not processors.get("text_processor"):
             problems[f"{OUR_DATASET}.processors.text_processor"] = "is missing, for language."
         if not isinstance(state.get("text_model"), str) and not language.get("mmf_encoder"):
             problems["text_model"] = "the checkpoint does not say which text model it needs."
+    if vision and vision.get("features_file"):
+        vision = None  # which needs nothing more
     size = f"{OUR_DATASET}.processors.image_processor.params.size"
     if vision and not state.get("image_preprocessing"):
         problems["image_preprocessing"] = "the checkpoint does not say how images are normalised."

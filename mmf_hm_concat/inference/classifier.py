@@ -195,6 +195,7 @@ def load_member(path: Path) -> Member:
             f"{config.get('model')} on {config.get('datasets')}."
         )
     model = config["model_config"]["concat_vl"]
+    _refuse_given_features(model, path)
     try:
         network = _network(model, state, path)
     except InputError as error:
@@ -214,6 +215,19 @@ def load_member(path: Path) -> Member:
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
     return Member(network, prepare_text, image_size, precision, device, config)
+
+
+def _refuse_given_features(model: Mapping[str, Any], path: Path) -> None:
+    for branch in ("language", "vision"):
+        if file := (model[branch] or {}).get("features_file"):
+            key = f"model_config.concat_vl.{branch}.features_file"
+            what = "texts" if branch == "language" else "images"
+            raise NeedsMMF(
+                f"{path}: this run does not read {what}, but a vector for each meme, which another "
+                f"program made ({key} = {file}): an image and a text are not enough. Make vectors "
+                f"of the new memes with the same encoder, and predict with mmf_predict ... "
+                f"{key}=FILE."
+            )
 
 
 def _text_preparation(

@@ -75,6 +75,7 @@ class Checkpointer:
             load_mapped(self.model, state["model"], wanted.pretrained_state_mapping, self.log)
             return
         _check_text_model(state, path)
+        _check_width(state, path)
         checkpoints.load_weights(self.model, state["model"], path)
         if wanted.reset.all or "run" not in state or wanted.resume_pretrained:
             self.log(f"Starting from the weights of {path}.")
@@ -193,6 +194,7 @@ def load_for_prediction(
     """Fill the model from a checkpoint; InputError for one that belongs to another text model."""
     state, path = load_on_all_ranks(path, log)
     _check_text_model(state, path)
+    _check_width(state, path)
     with _damage_told(path):
         _warn_of_changes(state, path, config, log)
     checkpoints.load_weights(model, state["model"], path)
@@ -223,6 +225,17 @@ def _check_text_model(state: Mapping[str, Any], path: Path) -> None:
             "its sentence vectors mean something else. Use the text_model.bin that lies beside "
             "that checkpoint."
         )
+
+
+def _check_width(state: Mapping[str, Any], path: Path) -> None:
+    """InputError for a `features_file` whose vectors are of another length than in training."""
+    for branch, file in (shared().given_features or {}).items():
+        weight = state["model"].get(f"network.{branch}_module.1.weight")
+        if weight is not None and weight.shape[-1] != file.width:
+            raise InputError(
+                f"{file.path} has vectors of {file.width:,} numbers, but {path} was trained with "
+                f"{weight.shape[-1]:,}. Make them with the encoder that made those of the training."
+            )
 
 
 def _warn_of_changes(

@@ -27,7 +27,7 @@ from mmf_hm_concat.config.check import (
     raise_problems,
     unknown,
 )
-from mmf_hm_concat.config.combinations import check_combinations
+from mmf_hm_concat.config.combinations import BRANCHES_OF_MMF, check_combinations
 from mmf_hm_concat.config.description import OUR_MODEL
 from mmf_hm_concat.config.yaml_files import Lines, read_lines, value_problem
 from mmf_hm_concat.errors import InputError
@@ -44,6 +44,9 @@ YAML_WORDS = {
     **dict.fromkeys(("false", "no", "off"), False),
     **dict.fromkeys(("null", "~"), None),
 }
+
+# Which no model of MMF has in its defaults; given_features.py reads it.
+FEATURES_FILE_OF_MMF = rf"model_config\.\w+\.({'|'.join(BRANCHES_OF_MMF)})\.features_file"
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -288,7 +291,7 @@ def _unknown_keys(given: Mapping, known: Mapping, above: str) -> Problems:
     problems: Problems = {}
     for key, value in given.items():
         name = f"{above}.{key}" if above else str(key)
-        if key in UNLISTED:
+        if key in UNLISTED or re.fullmatch(FEATURES_FILE_OF_MMF, name):
             continue
         if key not in known:
             # Keys of a model or data set that this run does not use are nobody's mistake.

@@ -3,7 +3,10 @@
 Sample fields: ``id`` int64; ``text``, ``input_ids``, ...: what the text processor gives;
 ``image``: uint8 (3, size, size) from the cache, normalised on the device by `prepare_batch`, or
 what another image processor gives; ``targets`` int64, absent when the split has no labels. A
-processor that is null in the YAML, and `use_images: false`, leave their fields out.
+processor that is null in the YAML, and `use_images: false`, leave their fields out. Features that
+are known beforehand take the place of what they are made of: ``language_features`` and
+``vision_features``, float32, for `concat_vl` (`keep_features`); MMF's models know the vectors of a
+`features_file` as ``text`` (L,) and ``image_feature_0`` (1, L).
 """
 
 from collections.abc import Sequence
@@ -20,6 +23,7 @@ from mmf.utils.configuration import get_mmf_env
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mmf_hm_concat.data.features_file import FeaturesFile
 from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.sampling import class_weights, sample_training
 from mmf_hm_concat.data.table import drop_duplicates, read_splits
@@ -28,6 +32,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.configuration import CONFIGS, unknown
+from mmf_hm_concat.mmf_plugin.given_features import given_features
 from mmf_hm_concat.mmf_plugin.processors import (
     FastTextSentenceVector,
     ResNetImage,
@@ -37,6 +42,8 @@ from mmf_hm_concat.mmf_plugin.processors import (
 from mmf_hm_concat.mmf_plugin.shared import shared
 
 NAME = "hm_competition"
+# What MMF's own models read.
+FIELDS_OF_MMF = {"language": "text", "vision": "image_feature_0"}
 DATA_DIR = "data/hateful_memes"  # the default in configs/datasets/hm_competition.yaml
 
 
@@ -109,7 +116,7 @@ class HMCompetitionDataset(BaseDataset):
 
     def __init__(self, config: DictConfig, dataset_type: str, memes: pd.DataFrame):
         super().__init__(NAME, config, dataset_type)
-        self.all_texts = memes.text.tolist()
+        self.all_texts, self.all_ids = memes.text.tolist(), memes.number.to_numpy()
         if dataset_type == "train":
             if config.drop_duplicates:
                 memes, _ = drop_duplicates(memes)
@@ -130,6 +137,9 @@ class HMCompetitionDataset(BaseDataset):
         self.vectors: Tensor | None = None
         self.images: ImageCache | None = None
         self.augment: Any = None
+        self.kept: dict[str, tuple[Tensor, Tensor]] = {}
+        is_ours = shared().config.model == "concat_vl"
+        self.fields = FIELDS_OF_MMF if not is_ours else {b: f"{b}_features" for b in FIELDS_OF_MMF}
 
     def init_processors(self) -> None:
         """Called by MMF after `load`: all sentence vectors and all images, once."""
@@ -145,9 +155,12 @@ class HMCompetitionDataset(BaseDataset):
                 f"dataset_config.{NAME}.processors: {error} (A BERT from a local folder needs "
                 "config.json, vocab.txt and pytorch_model.bin, and bert in its path.)"
             ) from None
+        given = given_features()
         texts = self.memes.text.tolist()
         processor, preparation = _inner(self.text_processor), text_preparation()
-        if preparation is not None:
+        if "language" in given:
+            pass  # the texts are not read
+        elif preparation is not None:
             shared().text_model_checksum = preparation.checksum
             self.vectors = preparation.prepare(texts)
             if preparation.are_vectors and self.dataset_type == "train":
@@ -163,7 +176,7 @@ class HMCompetitionDataset(BaseDataset):
                 f"dataset_config.{NAME}.processors.image_processor is null: name one, or leave the "
                 f"images out with dataset_config.{NAME}.use_images=false."
             )
-        if self.config.use_images and isinstance(processor, ResNetImage):
+        if self.config.use_images and isinstance(processor, ResNetImage) and "vision" not in given:
             self.augment = processor.augment if self.dataset_type == "train" else None
             self.images = ImageCache(
                 self.memes.path.tolist(),
@@ -172,6 +185,31 @@ class HMCompetitionDataset(BaseDataset):
                 self.config.on_bad_image,
                 image_preprocessing().interpolation,
             )
+        for branch, file in given.items():
+            self._keep_given(branch, file)
+
+    def _keep_given(self, branch: str, file: FeaturesFile) -> None:
+        if self.dataset_type == "train":
+            statistics = mean_and_std(file.values[file.rows(self.all_ids)])
+            shared().feature_statistics[branch] = statistics
+        features = torch.from_numpy(file.values)
+        if self.fields[branch] == "image_feature_0":
+            features = features[:, None]  # MMF: several an image
+        self.keep_features(branch, features, file.rows(self.memes.number).tolist())
+
+    def keep_features(self, branch: str, features: Tensor, rows: Sequence[int]) -> None:
+        """From now on, give features in place of what the branch's encoder made them of.
+
+        Args:
+            branch: "language" or "vision".
+            features: float32 (N, ...).
+            rows: the one of each meme, in the order of `memes`.
+        """
+        self.kept[branch] = (features, torch.tensor(rows))
+        if branch == "language":
+            self.vectors = None
+        else:
+            self.images = self.augment = None
 
     @property
     def is_cached(self) -> bool:
@@ -181,8 +219,9 @@ class HMCompetitionDataset(BaseDataset):
     @property
     def _is_ready(self) -> bool:
         """Whether no processor is left to call, meme by meme."""
-        texts = self.text_processor is None or self.vectors is not None
-        return texts and (not self.config.use_images or self.images is not None)
+        texts = self.text_processor is None or self.vectors is not None or "language" in self.kept
+        images = not self.config.use_images or self.images is not None or "vision" in self.kept
+        return texts and images
 
     def __len__(self) -> int:
         return len(self.memes)
@@ -197,19 +236,23 @@ class HMCompetitionDataset(BaseDataset):
             batch["text"] = self.vectors[rows]
         if self.images is not None:
             batch["image"] = self.images.batch(indices)
+        for branch, (features, row_of) in self.kept.items():
+            batch[self.fields[branch]] = features[row_of[rows]]
         if self.targets is not None:
             batch["targets"] = self.targets[rows]
         return batch
 
     def __getitem__(self, i: int) -> Sample:
         sample = Sample({"id": self.ids[i]})
+        for branch, (features, row_of) in self.kept.items():
+            sample[self.fields[branch]] = features[row_of[i]]
         if self.vectors is not None:
             sample.text = self.vectors[i]
-        elif self.text_processor is not None:
+        elif self.text_processor is not None and "language" not in self.kept:
             sample.update(self.text_processor({"text": self.memes.text.iloc[i]}))
         if self.images is not None:
             sample.image = self.images[i]
-        elif self.config.use_images:
+        elif self.config.use_images and "vision" not in self.kept:
             sample.image = self.image_processor(read_rgb(self.memes.path.iloc[i]))
         if self.targets is not None:
             sample.targets = self.targets[i]

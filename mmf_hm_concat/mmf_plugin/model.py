@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mmf_hm_concat.encoders.base import Encoder, TextPreparation
+from mmf_hm_concat.encoders.given_features import GivenFeatures
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.errors import InputError
@@ -53,14 +54,20 @@ class ConcatVL(BaseModel):
                 given = branch.get("mmf_encoder") or {}
                 if "pretrained" in given.get("params", {}):
                     given["params"]["pretrained"] = False
+        given = shared().given_features or {}
+        for branch, file in given.items():
+            config[branch]["in_features"] = file.width
         self.network = network_builder.build_network(config, _mmf_encoders(config))
-        if config["vision"]:
+        if config["vision"] and "vision" not in given:
             # Weights that a checkpoint brings want what they were trained with.
             self.network.vision_module.preprocessing = image_preprocessing()
         text_encoder = self.network.language_module
         statistics = shared().text_statistics
         if isinstance(text_encoder, SentenceVectorEncoder) and statistics:
             text_encoder.set_statistics(*map(torch.from_numpy, statistics))
+        for branch, of_branch in shared().feature_statistics.items():
+            module = getattr(self.network, f"{branch}_module")
+            module.set_statistics(*map(torch.from_numpy, of_branch))
 
     @property
     def preprocessing(self) -> ImagePreprocessing | None:
@@ -88,17 +95,29 @@ class ConcatVL(BaseModel):
     def forward(self, sample_list: Any) -> dict[str, Tensor]:
         """``text`` (B, L) and ``image`` (B, 3, H, W) in; ``scores``: logits, float (B, 2).
 
+        In place of either, features that are known beforehand: ``language_features`` and
+        ``vision_features``, float32 (B, ...).
+
         A text encoder of MMF reads ``input_ids``, ``input_mask`` and ``segment_ids`` (B, T) where
         the text processor gives them.
         """
+        kept = {
+            branch: sample_list[f"{branch}_features"]
+            for branch in ("language", "vision")
+            if f"{branch}_features" in sample_list
+        }
         language, image = self.network.language_module, sample_list.get("image")
-        text = None if language is None else language.read(sample_list)
-        if image is None and self.network.vision_module is not None:
+        text = None
+        if language is not None and "language" not in kept:
+            text = language.read(sample_list)
+        if isinstance(self.network.vision_module, GivenFeatures) and "vision" not in kept:
+            self.network.vision_module.read(sample_list)
+        if image is None and self.network.vision_module is not None and "vision" not in kept:
             raise InputError(
                 "The model reads images, but the data set gives none. Set its "
                 "dataset_config's use_images=true, or model_config.concat_vl.vision=null."
             )
-        return {"scores": self.network(text, image)}
+        return {"scores": self.network(text, image, kept)}
 
 
 def _mmf_encoders(config: dict[str, Any]) -> dict[str, nn.Module]:
@@ -106,7 +125,7 @@ def _mmf_encoders(config: dict[str, Any]) -> dict[str, nn.Module]:
     encoders = {}
     for branch, build in (("language", build_text_encoder), ("vision", build_image_encoder)):
         encoder = (config[branch] or {}).get("mmf_encoder")
-        if not encoder:
+        if not encoder or config[branch].get("features_file"):
             continue
         try:
             encoders[branch] = build(OmegaConf.create(encoder))

@@ -28,6 +28,10 @@ def save_config(config: DictConfig, save_dir: Path) -> None:
     for dataset in config.dataset_config.values():  # so that it works from any folder
         if (place := dataset and dataset.get("data_dir")) and Path(place).exists():
             dataset.data_dir = str(Path(place).absolute())
+    for branch in config.model_config.get(config.model, {}).values():
+        file = branch.get("features_file") if isinstance(branch, DictConfig) else None
+        if file and Path(file).exists():
+            branch.features_file = str(Path(file).absolute())
     try:
         with atomic_write(path) as temporary:
             OmegaConf.save(config, temporary)
@@ -49,7 +53,15 @@ def _bearing_on_result(config: dict[str, Any], predicting: bool) -> dict[str, An
     names = (config.get("datasets") or "").split(",")
     datasets = {name: config.get("dataset_config", {}).get(name) or {} for name in names}
     model = config.get("model")
-    found = {"model_config": {model: config.get("model_config", {}).get(model)}}
+    own = config.get("model_config", {}).get(model)
+    if isinstance(own, dict):  # where a file lies is of no matter, but whether there is one
+        own = {
+            key: {**each, "features_file": "FILE"}
+            if isinstance(each, dict) and each.get("features_file")
+            else each
+            for key, each in own.items()
+        }
+    found = {"model_config": {model: own}}
     if predicting:
         kept = ("image_size", "use_images", "processors")
         kept_of = {n: {k: d.get(k) for k in kept} for n, d in datasets.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from mmf.common.registry import registry
 
+from mmf_hm_concat.data.features_file import FeaturesFile
 from mmf_hm_concat.encoders.base import TextPreparation
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 
@@ -32,6 +33,9 @@ class Shared:
         image_preprocessing: see `processors.image_preprocessing`, which sets and reads it; None
             until then.
         text_preparation: see `processors.text_preparation`, likewise.
+        given_features: see `given_features.given_features`, likewise.
+        feature_statistics: by branch, mean and deviation of the training split's given vectors,
+            float32 (L,) each; set by the data set for the model.
     """
 
     config: Any = None
@@ -41,6 +45,8 @@ class Shared:
     text_model_checksum: str | None = None
     image_preprocessing: ImagePreprocessing | None = None
     text_preparation: TextPreparation | None = None
+    given_features: dict[str, FeaturesFile] | None = None
+    feature_statistics: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 def shared() -> Shared:

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from mmf_hm_concat.config.check import encoder_and_name
 from mmf_hm_concat.encoders.base import ProjectedEncoder, TextPreparation
 from mmf_hm_concat.encoders.clip_towers import ClipImageEncoder, ClipTextEncoder
+from mmf_hm_concat.encoders.given_features import GivenFeatures
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET, ImagePreprocessing
 from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.encoders.static_vectors import StaticEncoder
@@ -43,6 +44,7 @@ def build_network(
     """Build the network that ``config`` (keys: configs/models/concat_vl.yaml) describes.
 
     Args:
+        config: of a branch with a `features_file`, ``in_features`` is the width of its vectors.
         mmf_encoders: what MMF built for the branches ("language", "vision") that have a
             `mmf_encoder`.
 
@@ -58,13 +60,17 @@ def build_network(
     fusion_class = _chosen("fusion", config["fusion"], FUSIONS)
     language_module: nn.Module | None = None
     vision_module: nn.Module | None = None
-    if language and language.get("mmf_encoder"):
+    if language and language.get("features_file"):
+        language_module = GivenFeatures("language", language, config["standardize_text"])
+    elif language and language.get("mmf_encoder"):
         language_module = _projected("language", language, mmf_encoders)
     elif language:
         kind, name = encoder_and_name(language, TEXT_ENCODERS)
         encoder = _chosen("language.encoder", kind, TEXT_ENCODERS)
         language_module = encoder.from_config(name, language, config["standardize_text"])
-    if vision and vision.get("mmf_encoder"):
+    if vision and vision.get("features_file"):
+        vision_module = GivenFeatures("vision", vision, True)
+    elif vision and vision.get("mmf_encoder"):
         vision_module = _projected("vision", vision, mmf_encoders)
     elif vision:
         kind, name = encoder_and_name(vision, IMAGE_ENCODERS)
@@ -105,7 +111,7 @@ def image_preprocessing(config: Mapping[str, Any]) -> ImagePreprocessing:
         InputError: there is no such encoder.
     """
     vision = config["vision"]
-    if not vision or vision.get("mmf_encoder"):
+    if not vision or vision.get("mmf_encoder") or vision.get("features_file"):
         return ProjectedEncoder.preprocessing if vision else IMAGENET
     kind, name = encoder_and_name(vision, IMAGE_ENCODERS)
     encoder = _chosen("vision.encoder", kind, IMAGE_ENCODERS)
@@ -115,13 +121,14 @@ def image_preprocessing(config: Mapping[str, Any]) -> ImagePreprocessing:
 def text_preparation(config: Mapping[str, Any]) -> TextPreparation | None:
     """How texts become what the text encoder that ``config`` describes reads.
 
-    None when the data set's text processor does that, or there is no text branch.
+    None when the data set's text processor does that, there is no text branch, or its vectors are
+    given.
 
     Raises:
         InputError: there is no such encoder, or its library is not installed.
     """
     language = config["language"]
-    if not language or language.get("mmf_encoder"):
+    if not language or language.get("mmf_encoder") or language.get("features_file"):
         return None
     kind, name = encoder_and_name(language, TEXT_ENCODERS)
     return _chosen("language.encoder", kind, TEXT_ENCODERS).preparation_of(name)

@@ -3,13 +3,17 @@
 Shapes: B memes, D numbers in a feature, C classes.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmf_hm_concat.models.fusions import Concat
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class FusionNetwork(nn.Module):
@@ -44,21 +48,35 @@ class FusionNetwork(nn.Module):
         self.head = head
 
     def forward(
-        self, text: Tensor | tuple[Tensor, ...] | None, image_B3HW: Tensor | None
+        self,
+        text: Tensor | tuple[Tensor, ...] | None,
+        image_B3HW: Tensor | None,
+        kept: Mapping[str, Tensor] = NOTHING,
     ) -> Tensor:
-        """Logits, float (B, C), for the softmax inside cross-entropy; the absent may be None."""
-        return self.classify(self.encode(text, image_B3HW))
+        """Logits, float (B, C), for the softmax inside cross-entropy; the absent may be None.
+
+        Args:
+            kept: by branch ("language", "vision"), in place of its input, the features that are
+                known beforehand: what the branch's `project` takes.
+        """
+        return self.classify(self.encode(text, image_B3HW, kept))
 
     def encode(
-        self, text: Tensor | tuple[Tensor, ...] | None, image_B3HW: Tensor | None
+        self,
+        text: Tensor | tuple[Tensor, ...] | None,
+        image_B3HW: Tensor | None,
+        kept: Mapping[str, Tensor] = NOTHING,
     ) -> list[Tensor]:
         """The feature of each branch that the network has, language first, float (B, D)."""
-        features = []
-        if self.language_module is not None:
-            features.append(self.language_module(text))
-        if self.vision_module is not None:
-            features.append(self.vision_module(image_B3HW))
-        return features
+        branches = (
+            ("language", self.language_module, text),
+            ("vision", self.vision_module, image_B3HW),
+        )
+        return [
+            module.project(kept[branch]) if branch in kept else module(given)
+            for branch, module, given in branches
+            if module is not None
+        ]
 
     def classify(self, features: list[Tensor]) -> Tensor:
         """Logits, float32 (B, C), of what `encode` gives."""

@@ -1,16 +1,18 @@
 """What `hm_concat check-data DIR` does: say whether a data set can be used, and why not."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from mmf_hm_concat.data.features_file import read_features, say_lacking
 from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Layout, find_layout
 from mmf_hm_concat.data.table import LABELS, Note, check_memes, check_splits
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import why_unreadable
 from mmf_hm_concat.utils.parallel import parallel_map
+from mmf_hm_concat.utils.text import counted
 
 # Files of the known layouts, which are checked also when no split is made of them.
 KNOWN = ("train", "dev", "dev_seen", "dev_unseen", "test", "test_seen", "test_unseen")
@@ -22,6 +24,7 @@ def check_data(
     splits: Mapping[str, str] = DEFAULT_SPLITS,
     cache_dir: str | Path,
     password: str | None = None,
+    features: Sequence[Path] = (),
     log: Callable[[str], None] = print,
 ) -> bool:
     """Log a data set's counts, warnings and problems; decode every image to find broken ones.
@@ -30,6 +33,8 @@ def check_data(
         data_dir, splits, cache_dir, password: as for `find_layout`. What training needs (`train`
             and `val`, memes of both classes in `train`) is a problem when it is missing; that
             another split is missing is a warning.
+        features: files of vectors for the memes (`features_file`): each has to be whole, and to have
+            all memes of a split or none.
         log: called with each line or block of lines.
 
     Returns:
@@ -60,6 +65,7 @@ def check_data(
         label = ("benign", "hateful")[tables["train"]["label"].iloc[0]]
         errors.append(f"train: all memes are {label}. Training needs both classes.")
     errors += errors_of_others + _broken_images(tables_of_all)
+    errors += [each for file in features for each in _check_features(file, tables_of_all, log)]
     for each in errors:
         log(each)
     log("The data set cannot be used as it is." if errors else "The data set can be used.")
@@ -87,6 +93,29 @@ def _check_others(
         except InputError as error:
             errors.append(str(error))
     return tables, errors, notes
+
+
+def _check_features(
+    path: Path, tables: Mapping[str, pd.DataFrame], log: Callable[[str], None]
+) -> list[str]:
+    """Log what is in a features file; returns what is wrong with it."""
+    try:
+        file = read_features(path, ())
+    except InputError as error:
+        return [str(error)]
+    ids = {number for table in tables.values() for number in table["number"]}
+    of_none = sum(number not in ids for number in file.ids_of_file.tolist())
+    log(f"{path}: {counted(len(file.ids_of_file), 'vector')} of {file.width:,} numbers")
+    if of_none:
+        log(f"{path}: {counted(of_none, 'vector')} of no meme here, which is let pass")
+    errors = []
+    for split, table in tables.items():
+        lacking = file.lacking(table["number"])
+        if len(lacking) == len(table):
+            log(f"warning: {path}: no vectors for the {split} split.")
+        elif lacking:
+            errors.append(f"{path}: {say_lacking(lacking, len(table), split)}: add them.")
+    return errors
 
 
 def _counts(files: Mapping[str, tuple[Path, ...]], tables: Mapping[str, pd.DataFrame]) -> str:
