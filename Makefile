@@ -1,6 +1,7 @@
 # make demo: from nothing to a submission on a sample. make test: the tests. Both set up .venv.
 # Another Python (3.10 to 3.13): make PYTHON=python3.12 demo
 # Libraries of more encoders (timm, open_clip, wordllama): make EXTRAS=encoders install
+# What reads a features_file in .parquet: make EXTRAS=parquet install
 PYTHON ?= python3
 EXTRAS ?=
 BIN := .venv/bin

@@ -82,11 +82,11 @@ def read_features(path: str | Path, wanted: Sequence[int]) -> FeaturesFile:
     except Wrong as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged archive or table can fail in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
+            raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
         raise InputError(
-            f"{path}: cannot be read ({reason[:200]}). If it is there, it is damaged."
+            f"{path}: cannot be read ({reason}): it is damaged. Write it again."
         ) from None
 
 

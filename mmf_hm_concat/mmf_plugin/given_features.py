@@ -56,9 +56,9 @@ def _read(key: str, path: str) -> FeaturesFile:
     logger.info("%s: %s.", key, file)
     if "train" in run.memes:
         logger.warning(
-            "%s: this run knows memes by their vectors alone, so it cannot score new memes without "
-            "them: make these with the same encoder, and predict with mmf_predict ... %s=FILE. "
-            "MemeClassifier, hm_concat predict and export are not for such a run.",
+            "%s: this run cannot score new memes without their vectors. Make them with the same "
+            "encoder, and give the file to mmf_predict: %s=FILE. hm_concat predict and export take "
+            "no vectors, so they do not work with this run.",
             *(key, key),
         )
     return file

@@ -33,8 +33,8 @@ def check_data(
         data_dir, splits, cache_dir, password: as for `find_layout`. What training needs (`train`
             and `val`, memes of both classes in `train`) is a problem when it is missing; that
             another split is missing is a warning.
-        features: files of vectors for the memes (`features_file`): each has to be whole, and to have
-            all memes of a split or none.
+        features: files of vectors for the memes (`features_file`): each has to be whole, and to
+            have all memes of a split or none.
         log: called with each line or block of lines.
 
     Returns:

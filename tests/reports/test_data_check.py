@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -174,3 +175,20 @@ def test_a_zip_and_other_splits(tmp_path, folder, check):
 def test_it_prints_by_default(folder, tmp_path, capsys):
     assert check_data(folder, cache_dir=tmp_path)
     assert "share hateful" in capsys.readouterr().out
+
+
+def test_features_files_are_checked_against_the_splits(folder, check, tmp_path):
+    def vectors(name, ids):
+        np.savez(tmp_path / name, ids=ids, features=np.ones((len(ids), 6), np.float32))
+        return tmp_path / name
+
+    whole, test = vectors("whole.npz", [*range(1, 13)]), vectors("test.npz", [10, 11])
+    good, said = check(folder, features=[whole, test])
+    assert good and f"{whole}: 12 vectors of 6 numbers" in said
+    assert f"{whole}: 1 vector of no meme here" in said
+    assert f"warning: {test}: no vectors for the train split." in said
+    partial, double = vectors("partial.npz", [*range(3, 12)]), vectors("double.npz", [1, 1])
+    good, said = check(folder, features=[partial, double])
+    assert not good
+    assert f"{partial}: no vector for 2 of the 4 memes of the train split (id 1, 2): add" in said
+    assert f"{double}: id 1 is there more than once, in rows 1 and 2" in said
