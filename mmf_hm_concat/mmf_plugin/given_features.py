@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from mmf_hm_concat.config.check import lookup
 from mmf_hm_concat.config.combinations import BRANCHES, BRANCHES_OF_MMF
 from mmf_hm_concat.data.features_file import FeaturesFile, read_features, say_lacking
 from mmf_hm_concat.errors import InputError
@@ -24,6 +25,16 @@ def given_features() -> dict[str, FeaturesFile]:
     if run.given_features is None:
         files = _files(run.config)
         run.given_features = {branch: _read(*named) for branch, named in files.items()}
+        if files and "train" in run.memes:
+            keys = [key for key, _ in files.values()]
+            logger.warning(
+                "This run cannot score new memes without their vectors: make them with the same "
+                "encoder, and name the file to mmf_predict: %s. hm_concat predict and export take "
+                "no vectors, so they do not work with this run.",
+                " ".join(f"{key}=FILE" for key in keys),
+            )
+        if run.config.model != "concat_vl":
+            _check_widths_of_mmf(run.given_features, run.config)
     return run.given_features
 
 
@@ -40,6 +51,20 @@ def _files(config: Any) -> dict[str, tuple[str, str]]:
     return found
 
 
+def _check_widths_of_mmf(found: dict[str, FeaturesFile], config: Any) -> None:
+    """MMF's models size their layers by their config, and fail in the first batch."""
+    own = OmegaConf.to_container(_own_config(config), resolve=True)
+    keys = {"language": "text_hidden_size", "vision": "modal_hidden_size"}
+    if lookup(own, "modal_encoder.type") == "projection":
+        keys["vision"] = "modal_encoder.params.in_dim"
+    for branch, file in found.items():
+        if (given := lookup(own, keys[branch])) != file.width:
+            raise InputError(
+                f"model_config.{config.model}.{keys[branch]} = {given}: {file.path} has vectors of "
+                f"{file.width:,} numbers. Make the two the same."
+            )
+
+
 def _read(key: str, path: str) -> FeaturesFile:
     run = shared()
     try:
@@ -54,11 +79,4 @@ def _read(key: str, path: str) -> FeaturesFile:
                 f"{key}=FILE on the command line."
             )
     logger.info("%s: %s.", key, file)
-    if "train" in run.memes:
-        logger.warning(
-            "%s: this run cannot score new memes without their vectors. Make them with the same "
-            "encoder, and give the file to mmf_predict: %s=FILE. hm_concat predict and export take "
-            "no vectors, so they do not work with this run.",
-            *(key, key),
-        )
     return file

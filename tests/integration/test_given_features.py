@@ -16,6 +16,9 @@ VISION = "model_config.concat_vl.vision.features_file"
 LANGUAGE = "model_config.concat_vl.language.features_file"
 
 
+BOW = "model_config.concat_bow"
+
+
 def labels(sample):
     """id -> label of all memes of a sample."""
     rows = [json.loads(x) for s in ("train", "dev") for x in (sample / f"{s}.jsonl").open()]
@@ -42,6 +45,8 @@ def files(sample, tmp_path_factory):
     np.savez(
         folder / "test.npz", ids=[f"{n:05}" for n in test], features=image_vectors(test, known)
     )
+    scaled = (image_vectors(ids, known) - 5) * 1000
+    np.savez(folder / "scaled.npz", ids=ids, features=scaled)
     np.savez(folder / "wide.npz", ids=test, features=image_vectors(test, known, width=13))
     noise = np.random.default_rng(1).standard_normal((len(ids), 7), np.float32)
     pd.DataFrame({"id": ids, "vector": list(noise)}).to_parquet(folder / "text.parquet")
@@ -66,8 +71,8 @@ def predicted(run):
 def test_a_run_of_given_vectors_learns_from_them_and_says_what_it_cannot_do(run, sample):
     folder, log = run
     assert "78 of its 94 vectors of 12 numbers" in log
-    for key in (VISION, LANGUAGE):
-        assert f"{key}: this run cannot score new memes without their vectors" in log
+    assert "This run cannot score new memes without their vectors" in log
+    assert f"to mmf_predict: {LANGUAGE}=FILE {VISION}=FILE." in log
     written = pd.read_csv(folder / "submission.csv")
     truth = written.id.map(labels(sample)).to_numpy()
     assert roc_auc_score(truth, written.proba) > 0.9
@@ -117,6 +122,51 @@ def test_a_changed_vector_changes_its_own_meme_alone(run, mmf, files, tmp_path):
     after = pd.read_csv(tmp_path / "other.csv")
     changed = before.id[before.proba != after.proba].tolist()
     assert changed == [int(given["ids"][0])]
+
+
+@pytest.fixture(scope="module")
+def bow(mmf, files):
+    """Train MMF's concat_bow by its project, on vectors of 12 numbers and of 7."""
+    return lambda folder, *options, **more: mmf(
+        folder,
+        f"{BOW}.modal_encoder.features_file={files}/scaled.npz",
+        f"{BOW}.modal_encoder.params.in_dim=12",
+        f"{BOW}.text_encoder.features_file={files}/text.parquet",
+        f"{BOW}.text_hidden_size=7",
+        *options,
+        project="mmf/concat_bow_features",
+        **more,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "encoder", [[], [f"{BOW}.modal_encoder.type=default", f"{BOW}.modal_hidden_size=12"]]
+)
+def test_a_model_of_mmf_learns_from_given_vectors(bow, sample, tmp_path, encoder):
+    options = [*encoder, "training.max_epochs=6", "optimizer.params.lr=0.01"]
+    bow(tmp_path, *options)
+    bow(tmp_path, *options, predict=True)
+    written = pd.read_csv(tmp_path / "submission.csv")
+    truth = written.id.map(labels(sample)).to_numpy()
+    assert roc_auc_score(truth, written.proba) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ([f"{BOW}.text_hidden_size=8"], r"text_hidden_size = 8: .*parquet has vectors of 7"),
+        ([f"{BOW}.modal_encoder.params.in_dim=11"], r"in_dim = 11: .*npz has vectors of 12"),
+        (
+            [f"{BOW}.modal_encoder.type=default", f"{BOW}.modal_hidden_size=13"],
+            r"modal_hidden_size = 13: .*npz has vectors of 12",
+        ),
+    ],
+)
+def test_another_width_in_the_config_of_a_model_of_mmf_is_told(bow, tmp_path, options, key):
+    with pytest.raises(InputError, match=rf"model_config\.concat_bow\..*{key}"):
+        bow(tmp_path, *options)
 
 
 @pytest.mark.parametrize(
