@@ -90,10 +90,11 @@ def read_features(path: str | Path, wanted: Sequence[int]) -> FeaturesFile:
         ) from None
 
 
-def say_lacking(ids: Sequence[int], total: int, split: str) -> str:
-    """A phrase: how many memes of a split have no vector, and which."""
+def say_lacking(path: Path, ids: Sequence[int], total: int, split: str = "") -> str:
+    """A sentence without its full stop: how many of ``total`` memes lack a vector, and which."""
+    of_split = f" of the {split} split" if split else ""
     return (
-        f"no vector for {len(ids):,} of the {counted(total, 'meme')} of the {split} split (id "
+        f"{path} has no vector for {len(ids):,} of the {counted(total, 'meme')}{of_split} (id "
         f"{', '.join(first_and_more(ids, SHOWN))})"
     )
 

@@ -9,6 +9,12 @@ from mmf_hm_concat.encoders.sentence_vectors import SentenceVectorEncoder
 from mmf_hm_concat.errors import InputError
 
 
+def width_in(state: Mapping[str, Any], branch: str) -> int | None:
+    """L of the branch in a state dict of `concat_vl`; None where it has no `GivenFeatures`."""
+    weight = state.get(f"network.{branch}_module.1.weight")
+    return weight.shape[1] if isinstance(weight, Tensor) and weight.ndim == 2 else None
+
+
 class GivenFeatures(SentenceVectorEncoder):
     """Vectors (B, L) float32 of any scale -> (B, out_features) float: standardised, projected.
 

@@ -8,6 +8,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmf_hm_concat.config.of_checkpoint import checked_config
+from mmf_hm_concat.data.features_file import read_features, say_lacking
 from mmf_hm_concat.encoders.fasttext_model import load_text_model
+from mmf_hm_concat.encoders.given_features import width_in
 from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
-from mmf_hm_concat.models.network import FusionNetwork
+from mmf_hm_concat.models.network import NOTHING, FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
 from mmf_hm_concat.training.precision import autocast, choose_precision
@@ -59,7 +62,7 @@ class MemeClassifier:
         """
         if not runs:
             raise InputError("MemeClassifier.load needs the folder of a run, or of several.")
-        return cls([load_member(Path(run)) for run in runs])
+        return cls([load_member(Path(run)).without_vectors(run) for run in runs])
 
     def __call__(
         self, image: ImageSource | Sequence[ImageSource], text: str | Sequence[str]
@@ -87,6 +90,7 @@ class Member:
 
     Attributes:
         config: of the run, plain and checked.
+        features_files: by branch ("language", "vision"), the file of its vectors, if it has one.
     """
 
     def __init__(
@@ -97,12 +101,52 @@ class Member:
         precision: str,
         device: torch.device,
         config: Mapping[str, Any],
+        features_files: Mapping[str, str] = MappingProxyType({}),
     ):
         network.eval().to(device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prepare_text, self.image_size = prepare_text, image_size
         self.precision, self.device = precision, device
-        self.config = config
+        self.config, self.features_files = config, features_files
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether it has an image branch, and that one an encoder."""
+        return self.network.vision_module is not None and "vision" not in self.features_files
+
+    def without_vectors(self, run: str | Path) -> "Member":
+        """This member, for what knows an image and a text; InputError if these are not enough."""
+        for branch, file in self.features_files.items():
+            key = f"model_config.concat_vl.{branch}.features_file"
+            what = "texts" if branch == "language" else "images"
+            raise InputError(
+                f"{run}: this run does not read {what}, but a vector for each meme, which another "
+                f"program made ({key} = {file}): an image and a text are not enough. Make vectors "
+                "of the new memes with the same encoder, and predict with mmf_predict ... "
+                f"{key}=FILE."
+            )
+        return self
+
+    def given(self, ids: Sequence[int]) -> dict[str, Tensor]:
+        """By branch, the vectors of memes with these ids, float32 (N, L); {} without any file.
+
+        Raises:
+            InputError: a file cannot be read, or lacks a meme.
+        """
+        found = {}
+        for branch, path in self.features_files.items():
+            key = f"model_config.concat_vl.{branch}.features_file"
+            try:
+                file = read_features(path, ids)
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from None
+            if lacking := file.lacking(ids):
+                raise InputError(
+                    f"{key}: {say_lacking(file.path, lacking, len(ids))}. Take splits that it has, "
+                    "or what mmf_predict writes for the others, with their own features_file."
+                )
+            found[branch] = torch.from_numpy(file.values[file.rows(ids)])
+        return found
 
     def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
         """P(hateful) of each meme."""
@@ -128,13 +172,15 @@ class Member:
         count: int,
         prepared: Tensor | None,
         pixels_of: Callable[[Sequence[int]], Tensor],
+        given: Mapping[str, Tensor] = NOTHING,
     ) -> np.ndarray:
         """P(hateful) of ``count`` memes, float64 (N,).
 
         Args:
             prepared: what `prepared` gives of their texts.
             pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); not
-                called without an image branch.
+                called without an image branch that reads them.
+            given: what `given` gives of their ids.
         """
         found = np.empty(count)
         # Always the same shape, as mmf_predict: another one may round otherwise.
@@ -145,7 +191,8 @@ class Member:
             used = list(dict.fromkeys(rows))
             text = None if prepared is None else prepared[rows].to(self.device)
             image_B3HW = None
-            if self.network.vision_module is not None:
+            kept = {branch: each[rows].to(self.device) for branch, each in given.items()}
+            if self.reads_images:
                 pixels = pixels_of(used)
                 # What fills up the last batch is read once.
                 padded = pixels[[*range(len(used)), *[len(used) - 1] * (len(rows) - len(used))]]
@@ -156,7 +203,7 @@ class Member:
                 torch.inference_mode(),
                 autocast(self.precision, self.device),
             ):
-                logits = self.network(text, image_B3HW).float().cpu()
+                logits = self.network(text, image_B3HW, kept).float().cpu()
             proba = torch.softmax(logits.double(), dim=1)[: len(used), 1]
             found[done : done + len(used)] = proba.numpy()
             done += len(used)
@@ -195,7 +242,7 @@ def load_member(path: Path) -> Member:
             f"{config.get('model')} on {config.get('datasets')}."
         )
     model = config["model_config"]["concat_vl"]
-    _refuse_given_features(model, path)
+    files = {b: model[b]["features_file"] for b in ("language", "vision") if _has_file(model[b])}
     try:
         network = _network(model, state, path)
     except InputError as error:
@@ -203,9 +250,9 @@ def load_member(path: Path) -> Member:
             raise NeedsMMF(str(error)) from None
         raise
     prepare_text, image_size = None, 0
-    if model["language"]:
+    if model["language"] and "language" not in files:
         prepare_text = _text_preparation(model, data["processors"], state["text_model"], path)
-    if model["vision"]:
+    if model["vision"] and "vision" not in files:
         # Its weights were not asked for, so only the checkpoint knows what they want.
         network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
         image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
@@ -214,20 +261,11 @@ def load_member(path: Path) -> Member:
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
-    return Member(network, prepare_text, image_size, precision, device, config)
+    return Member(network, prepare_text, image_size, precision, device, config, files)
 
 
-def _refuse_given_features(model: Mapping[str, Any], path: Path) -> None:
-    for branch in ("language", "vision"):
-        if file := (model[branch] or {}).get("features_file"):
-            key = f"model_config.concat_vl.{branch}.features_file"
-            what = "texts" if branch == "language" else "images"
-            raise NeedsMMF(
-                f"{path}: this run does not read {what}, but a vector for each meme, which another "
-                f"program made ({key} = {file}): an image and a text are not enough. Make vectors "
-                f"of the new memes with the same encoder, and predict with mmf_predict ... "
-                f"{key}=FILE."
-            )
+def _has_file(branch: Mapping[str, Any] | None) -> bool:
+    return bool(branch and branch.get("features_file"))
 
 
 def _text_preparation(
@@ -255,6 +293,8 @@ def _network(model: dict[str, Any], state: dict[str, Any], path: Path) -> Fusion
         name: model[name] and {**model[name], "weights": "none"} for name in ("language", "vision")
     }
     described = {**model, **plain}
+    for name in filter(lambda name: _has_file(model[name]), plain):
+        described[name]["in_features"] = width_in(state["model"], name) or 1  # 1: told as damaged
     weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
     try:
         network = _without_memory(described)

@@ -22,6 +22,9 @@ from mmf_hm_concat.inference.statistics import Estimate, best_threshold
 from mmf_hm_concat.inference.submission import SHOWN, read_rows, values_of
 from mmf_hm_concat.utils.text import counted, first_and_more
 
+# Columns of data/table.py that a prediction depends on; the number, where a file gives vectors.
+WHAT_COUNTS = ["number", "path", "text"]
+
 
 @dataclass
 class Evaluated:
@@ -112,12 +115,12 @@ def predict_run(path: str, data: LabelledData) -> Evaluated:
     if not tables:
         data.with_labels()
     # A meme that is in several splits is predicted once.
-    memes = pd.concat(tables).drop_duplicates(["path", "text"]).reset_index(drop=True)
+    memes = pd.concat(tables).drop_duplicates(WHAT_COUNTS).reset_index(drop=True)
     found = predict_memes(member, memes, data.cache_dir)
-    by_meme = dict(zip(zip(memes["path"], memes["text"], strict=True), found, strict=True))
+    by_meme = dict(zip(memes[WHAT_COUNTS].itertuples(index=False, name=None), found, strict=True))
 
     def of(table: pd.DataFrame) -> np.ndarray:
-        return np.array([by_meme[k] for k in zip(table["path"], table["text"], strict=True)])
+        return np.array([by_meme[k] for k in table[WHAT_COUNTS].itertuples(index=False, name=None)])
 
     probabilities = {name: of(split.memes) for name, split in splits.items()}
     chosen = (of(validation[1].memes), validation[1].labels) if validation else None

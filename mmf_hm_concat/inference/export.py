@@ -57,7 +57,7 @@ def export(run: str | Path, out: Path) -> str:
             f"hm_concat export needs {' and '.join(missing)}: "
             "pip install -r requirements/export.txt, or pip install 'mmf_hm_concat[export]'."
         )
-    member = load_member(Path(run))
+    member = load_member(Path(run)).without_vectors(run)
     network, size = member.network.cpu().float(), member.image_size
     inputs: dict[str, Tensor] = {}
     if member.prepare_text is not None:

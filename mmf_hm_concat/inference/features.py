@@ -45,7 +45,7 @@ class Features:
 
 
 def text_features(member: Member, texts: Sequence[str]) -> Tensor | None:
-    """What the text branch makes of texts; None without one."""
+    """What the text branch makes of texts; None without one, or where a file gives vectors."""
     prepared = member.prepared(texts) if texts else None
     if prepared is None:
         return None
@@ -60,14 +60,14 @@ def text_features(member: Member, texts: Sequence[str]) -> Tensor | None:
 def image_features(
     member: Member, count: int, pixels_of: Callable[[Sequence[int]], Tensor]
 ) -> Tensor | None:
-    """What the image branch makes of images; None without one.
+    """What the image branch makes of images; None without one, or where a file gives vectors.
 
     Args:
         pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); each row is
             asked for once.
     """
     module = member.network.vision_module
-    if module is None or not count:
+    if not member.reads_images or not count:
         return None
 
     def encode(rows: list[int], used: int) -> Tensor:
@@ -78,6 +78,25 @@ def image_features(
         return module(member.preprocessing.normalize(padded.to(member.device)))
 
     return torch.cat(list(_batches(member, count, encode, "looking at memes")))
+
+
+def given_features(member: Member, branch: str, vectors_NL: Tensor) -> Tensor:
+    """What a branch makes of the vectors of its `features_file`, which `Member.given` gives."""
+    module = getattr(member.network, f"{branch}_module")
+
+    def encode(rows: list[int], used: int) -> Tensor:
+        return module.project(vectors_NL[rows].to(member.device))
+
+    return torch.cat(list(_batches(member, len(vectors_NL), encode)))
+
+
+def mean_feature(member: Member, branch: str) -> Tensor:
+    """What such a branch makes of the training split's mean vector, for which zeros stand: (1, D).
+
+    Where the vectors are not standardised, it is that of a vector of zeros.
+    """
+    module = getattr(member.network, f"{branch}_module")
+    return given_features(member, branch, torch.zeros(1, module.in_features))
 
 
 def probabilities(member: Member, features: Features) -> np.ndarray:

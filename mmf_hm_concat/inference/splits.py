@@ -82,18 +82,22 @@ def predict_memes(member: Member, memes: pd.DataFrame, cache_dir: Path) -> np.nd
         cache_dir: keeps the decoded images, as in training.
 
     Raises:
-        InputError: an image cannot be read, unless the run's `on_bad_image` is blank.
+        InputError: an image cannot be read, unless the run's `on_bad_image` is blank; or the run's
+            `features_file` lacks a meme.
     """
     if memes.empty:
         return np.empty(0)
     return member.probabilities_of(
-        len(memes), member.prepared(memes["text"].tolist()), images_of(member, memes, cache_dir)
+        len(memes),
+        member.prepared(memes["text"].tolist()),
+        images_of(member, memes, cache_dir),
+        member.given(memes["number"].tolist()),
     )
 
 
 def images_of(member: Member, memes: pd.DataFrame, cache_dir: Path) -> Any:
     """Row numbers -> images, for `Member.probabilities_of`."""
-    if member.network.vision_module is None:
+    if not member.reads_images:
         return lambda rows: None
     cache = ImageCache(
         memes["path"].tolist(),

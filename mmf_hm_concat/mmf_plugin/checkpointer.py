@@ -11,6 +11,7 @@ from mmf.utils.distributed import is_master
 from omegaconf import DictConfig
 from torch import nn
 
+from mmf_hm_concat.encoders.given_features import width_in
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.mmf_plugin.run_config import changes, config_of_run, save_config
@@ -230,11 +231,10 @@ def _check_text_model(state: Mapping[str, Any], path: Path) -> None:
 def _check_width(state: Mapping[str, Any], path: Path) -> None:
     """InputError for a `features_file` whose vectors are of another length than in training."""
     for branch, file in (shared().given_features or {}).items():
-        weight = state["model"].get(f"network.{branch}_module.1.weight")
-        if weight is not None and weight.shape[-1] != file.width:
+        if (width := width_in(state["model"], branch)) not in (None, file.width):
             raise InputError(
                 f"{file.path} has vectors of {file.width:,} numbers, but {path} was trained with "
-                f"{weight.shape[-1]:,}. Make them with the encoder that made those of the training."
+                f"{width:,}. Make them with the encoder that made those of the training."
             )
 
 

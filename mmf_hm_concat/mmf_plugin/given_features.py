@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from mmf.utils.distributed import is_master
 from omegaconf import OmegaConf
 
 from mmf_hm_concat.config.check import lookup
@@ -25,7 +26,7 @@ def given_features() -> dict[str, FeaturesFile]:
     if run.given_features is None:
         files = _files(run.config)
         run.given_features = {branch: _read(*named) for branch, named in files.items()}
-        if files and "train" in run.memes:
+        if files and "train" in run.memes and is_master():
             keys = [key for key, _ in files.values()]
             logger.warning(
                 "This run cannot score new memes without their vectors: make them with the same "
@@ -73,9 +74,9 @@ def _read(key: str, path: str) -> FeaturesFile:
         raise InputError(f"{key}: {error}") from None
     for split, memes in run.memes.items():
         if lacking := file.lacking(memes.number):
-            told = say_lacking(lacking, len(memes), split)
+            told = say_lacking(file.path, lacking, len(memes), split)
             raise InputError(
-                f"{key}: {file.path} has {told}. Add the vectors, or name a file that has them: "
+                f"{key}: {told}. Add the vectors, or name a file that has them: "
                 f"{key}=FILE on the command line."
             )
     logger.info("%s: %s.", key, file)

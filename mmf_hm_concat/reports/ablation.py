@@ -10,6 +10,7 @@ from mmf_hm_concat.inference.classifier import Member
 from mmf_hm_concat.inference.features import (
     Features,
     image_features,
+    mean_feature,
     probabilities,
     text_features,
 )
@@ -44,13 +45,12 @@ def ablate(member: Member, predicted: Predicted, mean_pixels: Tensor | None) -> 
     text_ND, image_ND = whole.text_ND, whole.image_ND
     inputs: dict[str, list[Features]] = {WHOLE: [whole]}
     orders = [np.random.default_rng(SEED + i).permutation(len(rows)) for i in range(SHUFFLES)]
-    if image_ND is not None and mean_pixels is not None:
-        mean_1D = image_features(member, 1, lambda rows: mean_pixels[None])
-        assert mean_1D is not None
+    mean_1D = _without(member, "vision", mean_pixels)
+    if image_ND is not None and mean_1D is not None:
         inputs[NO_IMAGE] = [Features(text_ND, mean_1D.expand_as(image_ND))]
         inputs[SHUFFLED_IMAGE] = [Features(text_ND, image_ND[order]) for order in orders]
     if text_ND is not None:
-        empty_1D = text_features(member, [""])
+        empty_1D = _without(member, "language", None)
         assert empty_1D is not None
         inputs[NO_TEXT] = [Features(empty_1D.expand_as(text_ND), image_ND)]
         inputs[SHUFFLED_TEXT] = [Features(text_ND[order], image_ND) for order in orders]
@@ -64,6 +64,17 @@ def ablate(member: Member, predicted: Predicted, mean_pixels: Tensor | None) -> 
             of_each.append((auroc, metrics["accuracy"], np.abs(changed_N - proba_N).mean()))
         found.append((name, *np.mean(np.array(of_each, dtype=float), axis=0)))
     return pd.DataFrame(found, columns=["name", "auroc", "accuracy", "change"])
+
+
+def _without(member: Member, branch: str, mean_pixels: Tensor | None) -> Tensor | None:
+    """What a branch gives for no text or the mean image, (1, D); None without that image."""
+    if branch in member.features_files:
+        return mean_feature(member, branch)
+    if branch == "language":
+        return text_features(member, [""])
+    if mean_pixels is None:
+        return None
+    return image_features(member, 1, lambda rows: mean_pixels[None])
 
 
 def ablation(

@@ -114,7 +114,7 @@ def _check_features(
         if len(lacking) == len(table):
             log(f"warning: {path}: no vectors for the {split} split.")
         elif lacking:
-            errors.append(f"{path}: {say_lacking(lacking, len(table), split)}: add them.")
+            errors.append(f"{say_lacking(path, lacking, len(table), split)}: add them.")
     return errors
 
 

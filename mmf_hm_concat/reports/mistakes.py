@@ -77,6 +77,8 @@ def mistakes(
             ids = predicted.memes["number"].iloc[rows].tolist()
             neighbours = nearest(member, of_shown, training, ids)
         texts = predicted.memes["text"].iloc[rows].tolist()
+        if "language" in member.features_files:
+            not_shown.append("words that matter: this run takes vectors, not texts.")
         words = words_that_matter(member, texts, of_shown.image_ND, predicted.proba[rows])
         heats = _heats(member, predicted, rows, not_shown)
     cards = [
@@ -111,7 +113,8 @@ def _heats(
 ) -> list[bytes | None]:
     found: list[bytes | None] = [None for _ in rows]
     if predicted.images is None or predicted.features is None:
-        not_shown.append("where it looked in the image: this run has no image branch.")
+        why = "takes vectors, not images" if member.features_files else "has no image branch"
+        not_shown.append(f"where it looked in the image: this run {why}.")
         return found
     for i, row in enumerate(rows):
         image = _image(predicted.memes["path"].iloc[row])

@@ -16,6 +16,7 @@ from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.inference.classifier import Member, NeedsMMF, load_member
 from mmf_hm_concat.inference.features import (
     Features,
+    given_features,
     image_features,
     probabilities,
     text_features,
@@ -164,7 +165,7 @@ class RunMemes:
             memes = with_looks(memes)
         if self.run.member is None:
             return self._from_submission(memes) if look else None
-        if self.run.member.network.vision_module is not None:
+        if self.run.member.reads_images:
             memes = self._with_images(memes, split, look)
         if memes.empty:
             say(f"the {split} split: it has no meme that can be predicted.")
@@ -215,10 +216,11 @@ def predict(
         cache_dir: keeps the decoded images, as in training.
 
     Raises:
-        InputError: an image cannot be read, unless ``on_bad_image`` is "blank".
+        InputError: an image cannot be read, unless ``on_bad_image`` is "blank"; or the run's
+            `features_file` lacks a meme.
     """
     images, mean_pixels = None, None
-    if member.network.vision_module is not None:
+    if member.reads_images:
         images = ImageCache(
             memes["path"].tolist(),
             member.image_size,
@@ -234,9 +236,13 @@ def predict(
         total.add_(pixels.sum(dim=0, dtype=torch.int64))
         return pixels
 
+    given = {
+        branch: given_features(member, branch, vectors)
+        for branch, vectors in member.given(memes["number"].tolist()).items()
+    }
     features = Features(
-        text_features(member, memes["text"].tolist()),
-        image_features(member, len(memes), pixels_of),
+        given.get("language", text_features(member, memes["text"].tolist())),
+        given.get("vision", image_features(member, len(memes), pixels_of)),
     )
     if images is not None:
         mean_pixels = (total.double() / len(memes)).round().to(torch.uint8)

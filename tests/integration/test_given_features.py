@@ -9,8 +9,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from mmf_hm_concat import MemeClassifier
+from mmf_hm_concat.data.layout import find_layout
+from mmf_hm_concat.data.table import read_splits
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.inference.classifier import load_member
 from mmf_hm_concat.inference.export import export
+from mmf_hm_concat.inference.splits import predict_memes
+from mmf_hm_concat.reports.evaluation import evaluate
+from mmf_hm_concat.reports.report import write_report
 
 VISION = "model_config.concat_vl.vision.features_file"
 LANGUAGE = "model_config.concat_vl.language.features_file"
@@ -105,8 +111,36 @@ def test_vectors_that_do_not_fit_the_run_are_one_message(run, mmf, files, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("use", [MemeClassifier.load, lambda run: export(run, run / "x.onnx")])
 def test_what_takes_no_vectors_says_so(run, use):
-    with pytest.raises(InputError, match=rf"does not read texts, but a vector.*{LANGUAGE}=FILE"):
+    with pytest.raises(
+        InputError, match=rf"{run[0]}: this run does not read texts, but a vector.*{LANGUAGE}=FILE"
+    ):
         use(run[0])
+
+
+@pytest.mark.slow
+def test_the_tools_that_know_the_ids_give_the_same_as_mmf_predict(run, sample, cache):
+    folder, _ = run
+    test = find_layout(sample, {"test": "test"}, cache_dir=cache, needed=("test",))
+    memes = read_splits(test, labels={})["test"]
+    written = pd.read_csv(folder / "submission.csv").proba.tolist()
+    assert predict_memes(load_member(folder), memes, cache).tolist() == written
+    found = evaluate([str(folder)], data=str(sample), splits=["dev"], cache_dir=cache)
+    best = json.loads((folder / "results.json").read_text())["val"]["hm_competition/roc_auc"]
+    assert found["runs"][0]["splits"]["dev"]["auroc"]["value"] == pytest.approx(best)
+
+
+@pytest.mark.slow
+def test_the_report_of_given_vectors_shows_which_branch_matters(run, sample, cache):
+    page = write_report(run[0], data_dir=sample, cache_dir=cache, log=lambda lines: None)
+    report = json.loads((page.parent / "report.json").read_text())
+    ablation = report["ablation"]
+    assert ablation["image and text"]["auroc"] > 0.9
+    assert ablation["the mean image"]["auroc"] < 0.7  # the label is in the image's vectors alone
+    assert ablation["no text"]["auroc"] > 0.9
+    assert (
+        "where it looked in the image: this run takes vectors, not images." in report["not_shown"]
+    )
+    assert "words that matter: this run takes vectors, not texts." in report["not_shown"]
 
 
 @pytest.mark.slow

@@ -190,5 +190,5 @@ def test_features_files_are_checked_against_the_splits(folder, check, tmp_path):
     partial, double = vectors("partial.npz", [*range(3, 12)]), vectors("double.npz", [1, 1])
     good, said = check(folder, features=[partial, double])
     assert not good
-    assert f"{partial}: no vector for 2 of the 4 memes of the train split (id 1, 2): add" in said
+    assert f"{partial} has no vector for 2 of the 4 memes of the train split (id 1, 2): add" in said
     assert f"{double}: id 1 is there more than once, in rows 1 and 2" in said
