@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
 from mmf_hm_concat.training.precision import autocast, choose_precision
 from mmf_hm_concat.utils.parallel import num_cores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ImageSource = str | Path | Image.Image
 
@@ -127,14 +130,18 @@ class Member:
             )
         return self
 
-    def given(self, ids: Sequence[int]) -> dict[str, Tensor]:
-        """By branch, the vectors of memes with these ids, float32 (N, L); {} without any file.
+    def given(self, memes: "pd.DataFrame") -> dict[str, Tensor]:
+        """By branch, the vectors of memes, float32 (N, L); {} without any file.
+
+        Args:
+            memes: of its columns, ``number`` (data/table.py) is read where there is a file.
 
         Raises:
             InputError: a file cannot be read, or lacks a meme.
         """
         found = {}
         for branch, path in self.features_files.items():
+            ids = memes["number"].tolist()
             key = f"model_config.concat_vl.{branch}.features_file"
             try:
                 file = read_features(path, ids)
@@ -180,7 +187,7 @@ class Member:
             prepared: what `prepared` gives of their texts.
             pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); not
                 called without an image branch that reads them.
-            given: what `given` gives of their ids.
+            given: what `given` gives of the memes.
         """
         found = np.empty(count)
         # Always the same shape, as mmf_predict: another one may round otherwise.

@@ -91,7 +91,7 @@ def predict_memes(member: Member, memes: pd.DataFrame, cache_dir: Path) -> np.nd
         len(memes),
         member.prepared(memes["text"].tolist()),
         images_of(member, memes, cache_dir),
-        member.given(memes["number"].tolist()),
+        member.given(memes),
     )
 
 

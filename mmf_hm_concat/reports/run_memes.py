@@ -238,7 +238,7 @@ def predict(
 
     given = {
         branch: given_features(member, branch, vectors)
-        for branch, vectors in member.given(memes["number"].tolist()).items()
+        for branch, vectors in member.given(memes).items()
     }
     features = Features(
         given.get("language", text_features(member, memes["text"].tolist())),
