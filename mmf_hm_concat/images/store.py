@@ -27,6 +27,7 @@ from mmf_hm_concat.images.decode import decode, read_file, resize
 from mmf_hm_concat.utils.files import identity
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
+from mmf_hm_concat.utils.private import check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -112,10 +113,13 @@ class ImageStore:
             ) from None
 
     def _rows_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
+        self._check_private()
         rows = self._look_up(stats)
         if len(rows) == len(stats):  # what is complete is only read, and needs no lock
             return rows, {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder.parent, self.folder):
+            make_private(folder)
+        self._check_private()
         with locked(self.folder / "lock", "decodes images"):
             rows = self._look_up(stats)  # the process before us may have made them
             missing = {path: stat for path, stat in stats.items() if path not in rows}
@@ -123,6 +127,10 @@ class ImageStore:
                 return rows, {}
             made, problems = self._make(missing)
             return rows | made, problems
+
+    def _check_private(self) -> None:
+        check_private(self.folder.parent, self.folder.name)
+        check_private(self.folder, self.pixels.name, self.index.name, "lock")
 
     def _lines(self) -> list[Line]:
         """The lines that are whole: neither torn by a kill nor with a byte flipped."""
