@@ -101,6 +101,8 @@ STRATEGIES["training.precision"] = st.sampled_from(["auto", "fp32", "bf16"])
 @given(st.fixed_dictionaries(STRATEGIES))
 def test_any_values_within_the_bounds_build_and_run_a_step(mmf, tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("run")
+    if values[f"{DATA}.balance"] == "weights":
+        values = {**values, f"{MODEL}.num_classes": 2}
     options = [f"{name}={json.dumps(value)}" for name, value in values.items()]
     # Without it, a batch of one meme is refused.
     options.append(f"{MODEL}.vision.freeze=bn")
