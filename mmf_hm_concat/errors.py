@@ -6,11 +6,17 @@ class InputError(Exception):
 
     ``str(error)`` is the whole message a person needs: which file, line, field or key,
     what is wrong with it, and what to do. The commands print it without a traceback and
-    exit with code 1. Control characters in it, as a file's name may have, are escaped.
+    exit with code 1. Control characters in it, as a file's name may have, are escaped, and lines
+    that nobody could read are cut.
     """
 
     def __init__(self, message: str):
-        super().__init__(printable(message))
+        super().__init__(printable("\n".join(map(_cut, message.split("\n")))))
+
+
+def _cut(line: str) -> str:
+    """A line without its middle, where a name in it has no end."""
+    return line if len(line) <= 4000 else f"{line[:3000]} ... {line[-500:]}"
 
 
 def printable(text: str) -> str:

@@ -152,11 +152,11 @@ def encoder_and_name(branch: Mapping[str, Any], encoders: Collection[str]) -> tu
 
 def unknown(kind: str, name: Any, known: Collection[str], above: str = "") -> str:
     """A sentence: there is no such ``kind``, and which of ``known`` might be meant."""
-    prefix = f"{above}." if above else ""
-    near = _nearest(str(name), known)
+    prefix, name = f"{above}." if above else "", str(name)
+    near = _nearest(name, known)
     names = ", ".join(f"{prefix}{each}" for each in near or sorted(known))
     hint = f"Did you mean {names}?" if near else f"Known: {names or 'none'}."
-    return f"there is no {kind} {prefix + str(name)!r}. {hint}"
+    return f"there is no {kind} {shown(prefix + name)}. {hint}"
 
 
 def _nearest(word: str, known: Collection[Any]) -> list[str]:

@@ -110,7 +110,7 @@ def header_problem(state: Mapping[str, Any]) -> str | None:
     for key, kind in HEADER.items():
         try:
             found = msgspec.convert(state[key], kind) if key in state else None
-        except msgspec.ValidationError:
+        except Exception:  # msgspec's, or of a value that no JSON can hold
             found = NotACheckpoint
         if isinstance(found, ImagePreprocessing) and not _is_usable(found):
             found = NotACheckpoint

@@ -178,6 +178,9 @@ def test_a_checkpoint_of_nothing_but_weights_loads(tmp_path):
     ("key", "value"),
     [
         ("config", "odd"),
+        ("config", "\ud83d"),
+        ("config", torch.ones(3)),
+        ("image_preprocessing", {"mean": [0.5] * 3, "std": "\ud83d"}),
         ("run", 5),
         ("text_model", [1]),
         ("current_epoch", "1"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mmf_hm_concat.config.check import unknown
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils import files, locks
 from mmf_hm_concat.utils.files import atomic_write, kind_if_not_regular, open_regular, sha256
@@ -122,6 +123,17 @@ def test_the_first_items_and_how_many_more():
         "1 meme",
         "2,000 memes",
     ]
+
+
+def test_an_error_is_never_longer_than_a_person_reads():
+    name = "x" * 10**6
+    for message in (
+        f"best.ckpt: {name}. Do this.",
+        f"{name}\n{name} Do this.",
+        unknown("a", name, "b"),
+    ):
+        assert len(str(InputError(message))) < 10_000
+    assert str(InputError(f"{name} Do this.")).endswith("xx Do this.")
 
 
 @pytest.mark.parametrize(
