@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,9 +63,8 @@ class Checkpointer:
         self.config, self.save_dir, self.log = config, save_dir, log
         self.model, self.optimization, self.counts = model, optimization, counts
         self.run = uuid.uuid4().hex
-        # MMF's models have none.
+        # They share the model's memory. MMF's models have none.
         self.frozen: dict[str, Tensor] = getattr(model, "frozen_weights", dict)()
-        self.frozen_checksum = checksum(self.frozen) if self.frozen else None
         self.has_best = self.goes_on = self.has_folder = self.has_saved = False
         self.writer = checkpoints.CheckpointWriter()
         tables = shared().memes
@@ -164,6 +164,11 @@ class Checkpointer:
         path = self.save_dir / checkpoints.BEST
         state, path = load_on_all_ranks(path, self.log)
         checkpoints.load_weights(self.model, {**self.frozen, **state["model"]}, path)
+
+    @cached_property
+    def frozen_checksum(self) -> str | None:
+        """Of the frozen weights, once `start` has loaded them."""
+        return checksum(self.frozen) if self.frozen else None
 
     def _header(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """What says what this checkpoint is, beside the state."""

@@ -23,7 +23,8 @@ from mmf_hm_concat.training.checkpoints import (
 
 def write_frozen(weights: Mapping[str, Tensor], folder: Path) -> None:
     """Write them into a run's folder; raises InputError."""
-    save_checkpoint({"format_version": FORMAT_VERSION, "model": dict(weights)}, folder / FROZEN)
+    kept = {name: weight.cpu() for name, weight in weights.items()}
+    save_checkpoint({"format_version": FORMAT_VERSION, "model": kept}, folder / FROZEN)
 
 
 def all_weights(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
