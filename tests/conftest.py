@@ -127,11 +127,12 @@ def mmf(cache, sample):
 
     def run(save_dir, *options, predict=False, project="concat/sample"):
         os.chdir(ROOT)
+        ours = not any(each.startswith("training.trainer=") for each in options)
         options = [
             f"config=projects/{project}.yaml",
             f"dataset_config.hm_competition.data_dir={sample}",
             f"env.save_dir={save_dir}",
-            *TINY,
+            *(each for each in TINY if ours or not each.startswith("training.report")),
             *options,
         ]
         mmf_run(options + ["evaluation.predict=true"] * predict, predict=predict)

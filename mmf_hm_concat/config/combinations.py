@@ -254,6 +254,13 @@ def _zoo(config: Config, registered: Registered) -> Found:
 # ---- model and data set ----
 
 
+def _balance(config: Config, registered: Registered) -> Found:
+    balance, classes = f"{OUR_DATASET}.balance", f"{OUR_MODEL}.num_classes"
+    is_both = config.is_ours and config.has_our_data
+    if is_both and config[balance] == "weights" and config[classes] != 2:
+        yield balance, f"weights are those of 2 classes, but {classes} is {config[classes]}."
+
+
 def _branches(config: Config, registered: Registered) -> Found:
     if not config.is_ours:
         return
@@ -419,6 +426,7 @@ CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (
     _machine,
     _precision,
     _zoo,
+    _balance,
     _branches,
     _encoders,
     _image_size,

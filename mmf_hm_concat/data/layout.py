@@ -13,6 +13,7 @@ from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError, printable
 from mmf_hm_concat.utils.files import identity, kind_if_not_regular
 from mmf_hm_concat.utils.locks import locked
+from mmf_hm_concat.utils.private import check_private, make_private
 from mmf_hm_concat.utils.text import first_and_more
 
 logger = logging.getLogger("mmf_hm_concat")
@@ -240,13 +241,16 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     done = cache / "unpacked" / name
     part = done.with_name(f"{name}.part")
     try:
-        done.parent.mkdir(parents=True, exist_ok=True)
+        make_private(cache)
+        check_private(cache, done.parent.name)
+        make_private(done.parent)
+        check_private(done.parent, name, part.name, f"{name}.lock")
         with locked(done.with_name(f"{name}.lock"), f"unpacks {archive}"):
             if done.is_dir():  # the rename below is the only way it comes to be
                 return done
             shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
             try:
-                part.mkdir()
+                make_private(part)
                 logger.info("unpacking %s into %s", printable(str(archive)), done)
                 extract(archive, part, password=password)
                 if hasattr(os, "sync"):  # the content must reach the disk before the new name does

@@ -28,6 +28,7 @@ from mmf_hm_concat.encoders import word_vectors
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write, open_regular, remove_leftovers, sha256
 from mmf_hm_concat.utils.locks import locked
+from mmf_hm_concat.utils.private import check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -123,8 +124,9 @@ def fit_text_model(
     key = json.dumps([config, _fasttext_version(), hashlib.sha256(corpus.encode()).hexdigest()])
     name = f"text-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        make_private(cache_dir)
         path, note = cache_dir / f"{name}.bin", cache_dir / f"{name}.sha256"
+        check_private(cache_dir, path.name, note.name, f"{name}.lock")
         with locked(cache_dir / f"{name}.lock", f"fits {path}"):
             if path.is_file() and note.is_file():
                 checksum = sha256(path)

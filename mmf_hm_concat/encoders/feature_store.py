@@ -25,6 +25,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils import checked_lines
 from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.locks import MAX_WAIT_MINUTES
+from mmf_hm_concat.utils.private import check_private, make_private
 
 # How often a process looks whether another has computed what it waits for, in seconds.
 LOOK_AGAIN = 0.1
@@ -61,6 +62,7 @@ class FeatureStore:
             InputError: the folder cannot be read.
         """
         try:
+            self._check_private()
             self._read_index()
             known = [self._lines[key] for key in keys if key in self._lines]
             if not known or not self.values.exists():
@@ -79,7 +81,7 @@ class FeatureStore:
             InputError: a full disk, or a folder that cannot be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             if not (self.folder / "identity.json").exists():
                 with atomic_write(self.folder / "identity.json") as temporary:
                     temporary.write_text(self._identity + "\n", encoding="utf-8")
@@ -124,7 +126,7 @@ class FeatureStore:
         """The held lock; None where another process has meanwhile added all of ``keys``."""
         size, since = -1, time.monotonic()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_folder()
             lock = FileLock(self.folder / "lock")
             while True:
                 try:
@@ -156,6 +158,16 @@ class FeatureStore:
                 "another dataset_config.hm_competition.cache_dir."
             )
         return sizes
+
+    def _make_folder(self) -> None:
+        for folder in (self.folder.parent, self.folder):
+            make_private(folder)
+        self._check_private()
+
+    def _check_private(self) -> None:
+        check_private(self.folder.parent, self.folder.name)
+        files = (self.values, self.index, self.folder / "identity.json", self.folder / "lock")
+        check_private(self.folder, *(file.name for file in files))
 
     def _read_index(self) -> None:
         """Read what was appended since the last time; from the start where it is another file."""

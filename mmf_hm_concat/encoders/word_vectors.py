@@ -24,6 +24,7 @@ import numpy as np
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write, identity, open_regular, remove_leftovers, sha256
 from mmf_hm_concat.utils.locks import locked
+from mmf_hm_concat.utils.private import check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -126,8 +127,9 @@ def cut_word_vectors(source: Path, texts: Sequence[str], cache_dir: Path) -> Wor
     of_file = [str(source.resolve()), *identity(source), MOST_FREQUENT]
     key = hashlib.sha256(json.dumps([of_file, sorted(wanted)]).encode()).hexdigest()[:16]
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
+        make_private(cache_dir)
         path = cache_dir / f"words-{key}.bin"
+        check_private(cache_dir, path.name, f"words-{key}.lock")
         with locked(cache_dir / f"words-{key}.lock", f"reads {source}"):
             try:
                 return load_word_vectors(path)

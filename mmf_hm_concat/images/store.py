@@ -27,6 +27,7 @@ from mmf_hm_concat.utils import checked_lines
 from mmf_hm_concat.utils.files import identity
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
+from mmf_hm_concat.utils.private import check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -115,10 +116,13 @@ class ImageStore:
             ) from None
 
     def _lines_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, Line], dict[str, str]]:
+        self._check_private()
         found = self._look_up(stats)
         if len(found) == len(stats):  # what is complete is only read, and needs no lock
             return found, {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder.parent, self.folder):
+            make_private(folder)
+        self._check_private()
         with locked(self.folder / "lock", "decodes images"):
             found = self._look_up(stats)  # the process before us may have made them
             missing = {path: stat for path, stat in stats.items() if path not in found}
@@ -126,6 +130,10 @@ class ImageStore:
                 return found, {}
             made, problems = self._make(missing)
             return found | made, problems
+
+    def _check_private(self) -> None:
+        check_private(self.folder.parent, self.folder.name)
+        check_private(self.folder, self.pixels.name, self.index.name, "lock")
 
     def _lines(self) -> list[Line]:
         """The lines that are whole: neither torn by a kill nor with a byte flipped."""

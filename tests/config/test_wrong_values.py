@@ -154,6 +154,11 @@ def test_both_branches_left_out(build):
         build(f"{LANGUAGE}=null", f"{VISION}=null", f"{DATA}.use_images=false")
 
 
+def test_class_weights_of_other_than_two_classes(build):
+    with pytest.raises(InputError, match=r"balance = 'weights'.* 2 classes, but .* is 3"):
+        build(f"{DATA}.balance=weights", "model_config.concat_vl.num_classes=3")
+
+
 def test_fp16_on_a_cpu(build):
     with pytest.raises(InputError, match="fp16 is for GPUs"):
         build("training.precision=fp16", "training.device=cpu")

@@ -103,6 +103,16 @@ def test_features_that_do_not_fit_are_told_before_they_are_computed(store):
         store.check_space(1000, (10**9,))
 
 
+def test_a_link_in_the_folder_is_refused(store, tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    store.values.unlink()
+    store.values.symlink_to(tmp_path / "precious")
+    for work in (lambda: store.add(FEATURES), lambda: store.read(FEATURES)):
+        with pytest.raises(InputError, match="is a link"):
+            work()
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs /proc/sys that even root cannot write")
 def test_a_folder_that_cannot_be_written_is_told():
     with pytest.raises(InputError, match="features cannot be kept there"):

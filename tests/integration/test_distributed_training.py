@@ -41,10 +41,10 @@ checkpoints.save_checkpoint = save_late
 """
 # The first rank alone copies the text model into the run's folder.
 CANNOT_COPY = """
-def fail(source, target):
+def fail(folder, source, name):
     time.sleep(1)
     raise InputError("the disk is full")
-processors._carry = fail
+processors.run_folder.stage = fail
 """
 # The second rank alone cannot read what the first reads.
 ONE_CANNOT_READ = """
