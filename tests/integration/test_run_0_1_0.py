@@ -1,9 +1,9 @@
 """A run of release 0.1.0, kept in tests/fixtures/run_0_1_0, goes on working.
 
 It is `sample.yaml` on `hm_concat sample --memes 96` with torchvision's smallest network, frozen,
-in fp32, after one epoch; `resumed.csv` is what 0.1.0 predicted after three more, without dropout, for
-which torch draws other numbers on Intel's CPUs than on AMD's. Sums can round otherwise on another
-CPU, too: so the last digits are not compared, nor which epoch is the best of nearly equal ones.
+in fp32, after one epoch; `resumed.csv` is what 0.1.0 predicted after three more, without dropout,
+for which torch draws other numbers on Intel's CPUs than on AMD's. Sums can round otherwise on
+another CPU, too: so the last digits are not compared, nor which of nearly equal epochs is the best.
 """
 
 import shutil
