@@ -1,7 +1,6 @@
 """What only several keys, or this machine, can tell: names, arguments, widths, folders."""
 
 import inspect
-import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmf_hm_concat.config.check import (
 )
 from mmf_hm_concat.config.description import OUR_DATASET, OUR_MODEL
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.utils.files import why_unwritable
 from mmf_hm_concat.utils.parallel import num_cores
 
 # More processes only wait for each other.
@@ -25,6 +25,7 @@ WORKERS_PER_CORE = 4
 # Where a model has `features_file`: ours, and those of MMF.
 BRANCHES, BRANCHES_OF_MMF = ("language", "vision"), ("text_encoder", "modal_encoder")
 ENDINGS = (".npz", ".parquet")  # of data/features_formats.py
+BEST_CHECKPOINT = "best.ckpt"  # of training/checkpoints.py
 # They need more than gradients: a closure, or sparse ones.
 NOT_FOR_TRAINER = ("Optimizer", "LBFGS", "SparseAdam")
 
@@ -382,35 +383,25 @@ def _features_files(config: Config, registered: Registered) -> Found:
 
 def _folders(config: Config, registered: Registered) -> Found:
     for key in ("env.save_dir", "env.log_dir", "env.report_dir"):
-        if (folder := config[key]) and (problem := _unwritable(folder)):
-            yield key, f"the folder cannot be written: {problem}."
+        if (folder := config[key]) and (problem := why_unwritable(folder)):
+            yield key, f"the folder cannot be written: {problem}.{_of_prediction(config, key)}"
+
+
+def _of_prediction(config: Config, key: str) -> str:
+    best = Path(config["env.save_dir"]) / BEST_CHECKPOINT
+    if key != "env.save_dir" or not config.predicts or not best.is_file():
+        return ""
+    return f" To write elsewhere: another env.save_dir, and checkpoint.resume_file={best}."
 
 
 def _predict_file(config: Config, registered: Registered) -> Found:
     file = config["evaluation.predict_file"]
     if not config.predicts or not file:
         return
-    if problem := _unwritable(str(Path(file).parent)):
+    if problem := why_unwritable(Path(file).parent):
         yield "evaluation.predict_file", f"cannot be written: {problem}."
     elif Path(file).is_dir():
         yield "evaluation.predict_file", "is a folder; give a file."
-
-
-def _unwritable(path: str) -> str | None:
-    """Why nothing can be written into a folder, or, where it is yet to be made, above it."""
-    try:
-        folder = Path(path).absolute()
-        while True:
-            try:
-                folder.stat()
-                break
-            except FileNotFoundError:
-                folder = folder.parent
-        with tempfile.TemporaryFile(dir=folder) as file:  # on a full disk, it can still be made
-            file.write(bytes(1 << 16))
-            return None
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
 
 
 CHECKS: tuple[Callable[[Config, Registered], Found], ...] = (

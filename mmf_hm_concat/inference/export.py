@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.inference.classifier import load_member
 from mmf_hm_concat.models.network import FusionNetwork
-from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.utils.files import atomic_write, why_unwritable
 
 NEEDED = ("onnx", "onnxscript")
 
@@ -57,6 +57,8 @@ def export(run: str | Path, out: Path) -> str:
             f"hm_concat export needs {' and '.join(missing)}: "
             "pip install -r requirements/export.txt, or pip install 'mmf_hm_concat[export]'."
         )
+    if problem := why_unwritable(out.parent):
+        raise InputError(f"{out}: cannot be written ({problem}).")
     member = load_member(Path(run)).without_vectors(run)
     network, size = member.network.cpu().float(), member.image_size
     inputs: dict[str, Tensor] = {}

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from mmf.utils.distributed import is_master
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -101,6 +102,19 @@ class Checkpointer:
             epoch, updates = state["current_epoch"], state["num_updates"]
         self.log(f"Resuming {path}: epoch {epoch}, update {updates}.")
         self.has_best = self.goes_on and on_first_rank(self._has_own_best)
+
+    def check_room(self) -> None:
+        """InputError, before any training, where the disk has no room for the checkpoints."""
+        model = list(self.model.state_dict().values())
+        size = sum(each.nbytes for each in model)
+        if isinstance(self.optimization["optimizer"], torch.optim.Adam | torch.optim.AdamW):
+            # Two moments of each weight. What others keep is not known before their first step.
+            size += 2 * sum(each.nbytes for each in self.model.parameters() if each.requires_grad)
+        copies = 3 + self.config.checkpoint.keep_last
+        if self.goes_on:
+            there = (checkpoints.BEST, checkpoints.CURRENT, f"{checkpoints.EPOCHS}/epoch_*.ckpt")
+            copies -= sum(len(list(self.save_dir.glob(name))) for name in there)
+        on_first_rank(lambda: checkpoints.check_room(self.save_dir, size, max(copies, 1)))
 
     def _warn_of_changed_data(self, state: Mapping[str, Any], path: Path) -> None:
         for split, old in state.get("data", {}).items():  # older checkpoints have none

@@ -1,9 +1,12 @@
 """How a training says how it goes: a progress bar, and records for the metric sinks."""
 
+import functools
+import logging
 import math
 import shlex
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,20 @@ def build_sinks(
 
     on_first_rank(build)
     return sinks
+
+
+def tell_once_if_unwritable(handlers: Sequence[logging.Handler]) -> None:
+    """Let log files that cannot be written, as on a full disk, cost a run one line, not many."""
+    for handler in handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = functools.partial(_tell, handler)  # type: ignore[method-assign]
+
+
+def _tell(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
+    if is_master():
+        reason = sys.exc_info()[1]
+        sys.stderr.write(f"{handler.baseFilename}: cannot be written ({reason}).\n")
 
 
 class Progress:

@@ -37,7 +37,7 @@ from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.metrics import Metrics
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
-from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks
+from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks, tell_once_if_unwritable
 from mmf_hm_concat.mmf_plugin.report_of_run import write_report_of_run
 from mmf_hm_concat.mmf_plugin.starting_point import find_checkpoint
 from mmf_hm_concat.mmf_plugin.train_step import TrainStep, refuse_single_memes
@@ -65,6 +65,7 @@ class ConcatTrainer(BaseTrainer):
         """MMF's set-up; what the modules without MMF log goes where MMF logs."""
         ours = logging.getLogger("mmf_hm_concat")
         ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
+        tell_once_if_unwritable(ours.handlers)
         ours.setLevel(logging.INFO)
         # MMF keeps these for the life of the process: a second run in it must not take them over.
         for dataset in self.config.datasets.split(","):
@@ -255,6 +256,8 @@ class ConcatTrainer(BaseTrainer):
             self.device,
             training.max_grad_l2_norm if training.clip_gradients else None,
         )
+        if self._goes_on():
+            self.checkpointer.check_room()
         save_on_signal = SaveOnSignal(self.device)
         with closing(self.progress), save_on_signal as self.signal, self.checkpointer.writer:
             while self._goes_on():

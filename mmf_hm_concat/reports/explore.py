@@ -17,7 +17,15 @@ from mmf_hm_concat.reports.groups import (
     overlap,
     with_keys,
 )
-from mmf_hm_concat.reports.page import Card, Cards, Section, Table, thumbnail, write_page
+from mmf_hm_concat.reports.page import (
+    Card,
+    Cards,
+    Section,
+    Table,
+    check_folder,
+    thumbnail,
+    write_page,
+)
 from mmf_hm_concat.reports.survey import survey
 from mmf_hm_concat.reports.words import METHOD, telling_words
 from mmf_hm_concat.utils.text import counted
@@ -48,6 +56,7 @@ def explore(
     Raises:
         InputError: no dataset files, no usable line in any of them, or ``out`` cannot be written.
     """
+    check_folder(out)
     layout = find_layout(data_dir, DEFAULT_SPLITS, cache_dir=cache_dir, needed=())
     memes, not_shown = survey(layout)
     if memes.empty:

@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from mmf_hm_concat.errors import InputError, printable
-from mmf_hm_concat.utils.files import atomic_write
+from mmf_hm_concat.utils.files import atomic_write, why_unwritable
 
 # The longest side of a meme on a page, in pixels: twice what is shown, for sharp screens.
 THUMBNAIL = 360
@@ -148,6 +148,12 @@ def write_page(
     except OSError as error:
         raise InputError(f"{out}: the page cannot be written there ({error}).") from None
     return page
+
+
+def check_folder(out: Path) -> None:
+    """Before all the work: raise InputError where a page could not be written into ``out``."""
+    if problem := why_unwritable(out):
+        raise InputError(f"{out}: the page cannot be written there ({problem}).")
 
 
 def thumbnail(image: Image.Image, side: int = THUMBNAIL) -> bytes:

@@ -12,7 +12,7 @@ from mmf_hm_concat.reports.calibration import calibration
 from mmf_hm_concat.reports.group_scores import group_scores
 from mmf_hm_concat.reports.learning_curves import learning_curves
 from mmf_hm_concat.reports.mistakes import mistakes
-from mmf_hm_concat.reports.page import Section, Table, write_page
+from mmf_hm_concat.reports.page import Section, Table, check_folder, write_page
 from mmf_hm_concat.reports.run_memes import Predicted, Run, RunMemes, load_run
 from mmf_hm_concat.reports.scores import scores
 from mmf_hm_concat.training.metrics_log import METRICS, read_metrics
@@ -48,6 +48,7 @@ def write_report(
         InputError: no checkpoint, no dataset files, or the page cannot be written.
     """
     run = load_run(Path(run_path))
+    check_folder(run.folder / FOLDER)
     memes = RunMemes(run, split, data_dir, Path(cache_dir))
     sections, numbers = _sections(run, memes, split)
     for section in sections[1:]:

@@ -122,6 +122,25 @@ def _save_to_all(state: Mapping[str, Any], paths: Sequence[Path]) -> None:
         copy_checkpoint(paths[0], path)
 
 
+def check_room(folder: Path, size: int, copies: int) -> None:
+    """Raise InputError where a disk has no room for checkpoints.
+
+    Args:
+        size: bytes of one.
+        copies: how many more there will be at once.
+    """
+    try:
+        total, _, free = shutil.disk_usage(folder)
+    except OSError:  # whatever it is, the first checkpoint tells
+        return
+    if total and free < size * copies:  # some file systems of a network tell nothing: 0
+        raise InputError(
+            f"env.save_dir: {folder} has {free / 1e6:,.0f} MB free, and the run's checkpoints need "
+            f"{size * copies / 1e6:,.0f} MB (the best, the current, those of checkpoint.keep_last, "
+            "and one while it is written). Free some space, or use another env.save_dir."
+        )
+
+
 def copy_checkpoint(source: Path, path: Path) -> None:
     """As `save_checkpoint`. Not a link: whatever tears the one file must leave the other."""
     with _checkpoint_errors(path), atomic_write(path) as temporary:

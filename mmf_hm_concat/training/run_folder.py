@@ -32,7 +32,7 @@ from mmf_hm_concat.training.checkpoints import (
     TEXT_MODEL,
 )
 from mmf_hm_concat.training.metrics_log import METRICS, RESULTS
-from mmf_hm_concat.utils.files import atomic_write, remove_leftovers
+from mmf_hm_concat.utils.files import LEFT_OVER_AFTER, atomic_write, remove_leftovers
 
 SUBMISSION, REPORT, LOG = "submission.csv", "report", "train.log"
 # Made from a run's checkpoints, so stale once it trains on.
@@ -40,8 +40,6 @@ DERIVED = (RESULTS, SUBMISSION, REPORT)
 # All that belongs to a run and moves with it. The log is copied: MMF goes on writing it.
 FILES = (BEST, CURRENT, EPOCHS, TEXT_MODEL, FROZEN, CONFIG, METRICS, *DERIVED)
 STARTING, MOVING, LOCK = ".starting", ".moving", ".lock"
-# Other files than checkpoints are written in a moment: a temporary one of this age is left over.
-LEFT_OVER_AFTER = 600  # seconds
 
 
 def lock(folder: Path) -> FileLock:
@@ -67,7 +65,7 @@ def lock(folder: Path) -> FileLock:
 def recover(folder: Path) -> None:
     """Undo a take-over that was cut short, and remove what a kill has left. Under `lock` only."""
     shutil.rmtree(folder / STARTING, ignore_errors=True)
-    remove_leftovers(folder, "*.ckpt")
+    remove_leftovers(folder, "*.ckpt")  # which nobody else writes under the lock
     remove_leftovers(folder, "*", LEFT_OVER_AFTER)
     try:
         moving = json.loads((folder / MOVING).read_text(encoding="utf-8"))

@@ -1,15 +1,20 @@
 """Writing files so that no reader ever sees half of one, and telling files apart by content."""
 
 import errno
+import glob
 import hashlib
 import os
 import stat
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+# Seconds after which a temporary file that has not grown is of a process that was killed.
+LEFT_OVER_AFTER = 600
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -50,7 +55,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     The new content is flushed to the disk before the rename, so after a crash or a kill
     ``path`` holds either the old or the new content, whole. When the block raises, the
-    temporary file is removed and ``path`` is left as it was.
+    temporary file is removed and ``path`` is left as it was. What a kill left is removed by the
+    next write of ``path``, once it is old.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +66,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        remove_leftovers(path.parent, glob.escape(path.name), LEFT_OVER_AFTER)
     finally:
         # Left when the block raised; and a rename between two links of one file does nothing.
         temporary.unlink(missing_ok=True)
@@ -75,8 +82,25 @@ def remove_leftovers(folder: Path, pattern: str, older_than: float = 0) -> None:
         try:
             if not older_than or time.time() - leftover.stat().st_mtime > older_than:
                 leftover.unlink()
-        except FileNotFoundError:  # meanwhile it has been renamed, or removed
+        except OSError:  # meanwhile it has been renamed or removed; or it is not ours
             continue
+
+
+def why_unwritable(folder: str | Path) -> str | None:
+    """Why nothing can be written into a folder, or, where it is yet to be made, above it."""
+    try:
+        folder = Path(folder).absolute()
+        while True:
+            try:
+                folder.stat()
+                break
+            except FileNotFoundError:
+                folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder) as file:  # on a full disk, it can still be made
+            file.write(bytes(1 << 16))
+            return None
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
 
 
 def identity(path: str | Path) -> list[int]:

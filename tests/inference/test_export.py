@@ -27,6 +27,13 @@ def test_export_gives_the_same_probabilities_in_onnxruntime(mmf, sample, tmp_pat
         assert np.abs(found - classifier(paths[:count], texts[:count])).max() < 1e-4
 
 
+def test_export_says_before_it_loads_the_run_that_it_cannot_write(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("mmf_hm_concat.inference.export.NEEDED", ())
+    (tmp_path / "file").touch()
+    assert main(["export", str(tmp_path / "nowhere"), str(tmp_path / "file" / "model.onnx")]) == 1
+    assert "model.onnx: cannot be written (Not a directory)" in capsys.readouterr().err
+
+
 def test_export_without_its_packages_says_what_to_install(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("mmf_hm_concat.inference.export.NEEDED", ("onnx_is_not_here",))
     assert main(["export", str(tmp_path), str(tmp_path / "model.onnx")]) == 1

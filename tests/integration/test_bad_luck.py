@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from collections import namedtuple
 
 import pytest
 
@@ -97,6 +98,43 @@ def test_a_full_disk_is_told_before_training_and_where_the_text_model_is_copied(
     with pytest.raises(InputError, match=r"text_model.bin: cannot be written"):
         mmf(tmp_path / "run")
     assert not list((tmp_path / "run").glob("*text_model*"))
+
+
+def test_too_little_room_for_the_checkpoints_is_told_before_training(
+    trained, mmf, tmp_path, monkeypatch
+):
+    size = (trained[0] / checkpoints.BEST).stat().st_size
+    free = namedtuple("usage", "total used free")(10**12, 0, round(2.9 * size))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(InputError, match=r"env.save_dir: .* free, .*checkpoints need \d+ MB"):
+        mmf(tmp_path / "new")
+    assert "epoch 1" not in (tmp_path / "new" / "train.log").read_text()
+    shutil.copytree(trained[0], tmp_path / "run")  # whose best and current ones are replaced
+    mmf(tmp_path / "run", "checkpoint.resume=true", "training.max_epochs=3")
+
+
+def test_a_log_that_cannot_be_written_is_told_once(mmf, tmp_path, capsys):
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    mmf(tmp_path, "training.max_updates=1")
+    said = capsys.readouterr()
+    assert "Logging error" not in said.err
+    assert (said.err + said.out).count(f"{tmp_path / 'train.log'}: cannot be written") == 1
+
+
+def test_a_run_that_cannot_be_written_into_is_predicted_into_another_folder(
+    trained, mmf, tmp_path, monkeypatch
+):
+    def read_only(*_, dir=None, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    best = trained[0] / checkpoints.BEST
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.TemporaryFile", read_only)
+        with pytest.raises(InputError, match=f"Read-only.*checkpoint.resume_file={best}"):
+            mmf(trained[0], predict=True)
+    mmf(tmp_path, f"checkpoint.resume_file={best}", predict=True)
+    written = (tmp_path / "submission.csv").read_bytes()
+    assert written == (trained[0] / "submission.csv").read_bytes()
 
 
 def test_a_plug_in_that_is_not_there_is_named(command, tmp_path):

@@ -243,7 +243,9 @@ def test_nothing_to_show_and_nowhere_to_write_are_input_errors(tmp_path):
     few(folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written there"):
-        run(folder, tmp_path, "file")
+        run(folder, tmp_path, "file")  # before anything is read:
+    with pytest.raises(InputError, match="cannot be written there"):
+        run(tmp_path / "nowhere", tmp_path, "file")
     (folder / "train.jsonl").write_text("[]")
     with pytest.raises(InputError, match="no memes to show"):
         run(folder, tmp_path)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.utils import locks
-from mmf_hm_concat.utils.files import kind_if_not_regular, open_regular, sha256
+from mmf_hm_concat.utils import files, locks
+from mmf_hm_concat.utils.files import atomic_write, kind_if_not_regular, open_regular, sha256
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.text import counted, first_and_more
 
@@ -92,6 +92,25 @@ def test_what_is_no_regular_file_is_refused_at_once_and_named(tmp_path):
         open_regular(tmp_path / "nowhere")
     with open_regular(tmp_path / "file") as file:
         assert file.read() == b"content"
+
+
+def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tmp_path):
+    left = [tmp_path / f".a[1].csv.{number:08}.tmp" for number in range(2)]
+    others = [tmp_path / ".b.csv.00000000.tmp", tmp_path / ".a1.csv.00000000.tmp"]
+    for path in (*left, *others):
+        path.touch()
+        os.utime(path, (0, 0))
+    os.utime(left[1])  # which another process may still be writing
+    with atomic_write(tmp_path / "a[1].csv") as temporary:
+        temporary.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a[1].csv", left[1], *others])
+
+
+def test_why_nothing_can_be_written_into_a_folder(tmp_path, monkeypatch):
+    assert files.why_unwritable(tmp_path / "yet" / "to be made") is None
+    (tmp_path / "file").touch()
+    assert files.why_unwritable(tmp_path / "file" / "x") == "Not a directory"
+    assert not list(tmp_path.glob("yet*"))
 
 
 def test_the_first_items_and_how_many_more():
