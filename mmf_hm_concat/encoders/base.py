@@ -1,8 +1,9 @@
 """What all encoders share: what of them is trained; and how a foreign one joins the fusion.
 
 ``forward`` is ``project(features(...))``: the pretrained network, then the new head. Features of a
-wholly frozen network are the same in every epoch; `Encoder.identity` says what they depend on,
-besides the input.
+wholly frozen network are the same in every epoch, so they are computed once
+(`training.frozen_features`), and its weights are saved once (`Encoder.frozen_weights`);
+`Encoder.identity` says what they depend on, besides the input.
 
 An image encoder has ``preprocessing`` (`encoders.image_preprocessing`), known by its class method
 ``preprocessing_of(name, weights)`` before anything is built. A text encoder has ``read(batch)``,
@@ -44,6 +45,16 @@ class TextPreparation(Protocol):
         """(N, ...) of N texts: float32 vectors, or int64 tokens."""
 
 
+def checksum(weights: Mapping[str, Tensor]) -> str:
+    """Hexadecimal SHA-256 over names, dtypes, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 class Encoder(nn.Module):
     """A pretrained network with a new head, of which a part may be frozen.
 
@@ -78,6 +89,7 @@ class Encoder(nn.Module):
         for module in self.frozen:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad = False
+        self.train(self.training)
 
     def _frozen(self, freeze: str | Mapping[str, str] | None) -> list[nn.Module]:
         named = list(self.network.named_modules())
@@ -119,16 +131,17 @@ class Encoder(nn.Module):
     def forward(self, given: Any) -> Tensor:
         return self.project(self.features(given))
 
-    def identity(self) -> str:
-        """What `features` depend on besides their input: library, version, network, weights."""
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """What training leaves as it is of a wholly frozen network, by its name in `state_dict`."""
+        if not self.is_frozen:
+            return {}
         head = {id(t) for module in self.head for t in module.state_dict(keep_vars=True).values()}
-        digest = hashlib.sha256()
-        for name, tensor in self.network.state_dict(keep_vars=True).items():
-            if id(tensor) not in head:
-                values = tensor.detach().cpu().contiguous()
-                digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
-                digest.update(values.flatten().view(torch.uint8).numpy())
-        return f"{self.origin} {digest.hexdigest()}"
+        named = self.network.state_dict(prefix="network.", keep_vars=True)
+        return {name: tensor.detach() for name, tensor in named.items() if id(tensor) not in head}
+
+    def identity(self) -> str:
+        """What `features` of a frozen network depend on besides the input."""
+        return f"{self.origin} {checksum(self.frozen_weights())}"
 
     def train(self, mode: bool = True) -> "Encoder":
         super().train(mode)

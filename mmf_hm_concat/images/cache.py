@@ -9,7 +9,7 @@ import numpy as np
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb, resize
-from mmf_hm_concat.images.store import ImageStore
+from mmf_hm_concat.images.store import ImageStore, name_of
 from mmf_hm_concat.utils.parallel import parallel_map
 from mmf_hm_concat.utils.text import first_and_more
 
@@ -38,6 +38,9 @@ class ImageCache:
 
     Attributes:
         bad: path -> what is wrong with it, for the images replaced by a grey one.
+        contents: of each path, what its pixels are known by: the SHA-256 of the file; the path
+            itself without ``cache_dir``.
+        identity: what the pixels depend on, besides: size, decoder, interpolation.
 
     Reads go through `pread`, not a memory map: cached pages count as the system's memory, not
     as this process's, however many images there are. Safe with threads, fork and pickling.
@@ -62,13 +65,19 @@ class ImageCache:
         distinct = list(dict.fromkeys(self._paths))
         if cache_dir is None:
             self._store = self._rows = None
+            contents = {}  # nobody has read them as files
             # A full decode: no cheaper look finds everything that may be wrong.
             why = parallel_map(why_unreadable, distinct, "checking images")
             self.bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
         else:
             self._store = ImageStore(Path(cache_dir).absolute(), size, interpolation)
-            rows, self.bad = self._store.rows_of(distinct)
-            self._rows = np.array([rows.get(path, -1) for path in self._paths], np.int64)
+            lines, self.bad = self._store.lines_of(distinct)
+            rows = [lines[path].row if path in lines else -1 for path in self._paths]
+            self._rows = np.array(rows, np.int64)
+            contents = {path: line.sha256 for path, line in lines.items()}
+        contents |= dict.fromkeys(self.bad, "blank")
+        self.contents = [contents.get(path, path) for path in self._paths]
+        self.identity = name_of(size, interpolation)
         self._report_bad(on_bad_image)
 
     def __len__(self) -> int:

@@ -10,7 +10,6 @@ opened.
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ import PIL
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import decode, read_file, resize
+from mmf_hm_concat.utils import checked_lines
 from mmf_hm_concat.utils.files import identity
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
@@ -45,14 +45,17 @@ class Line(NamedTuple):
     crc: int
 
 
+def name_of(size: int, interpolation: str) -> str:
+    """What the pixels depend on, besides the image's content; and the folder's name."""
+    name = f"images-{size}px-v{DECODE_VERSION}-pillow{PIL.__version__}"
+    return name if interpolation == "bilinear" else f"{name}-{interpolation}"
+
+
 class ImageStore:
-    """The store of (size, size) images in ``cache_dir``; nothing is written before `rows_of`."""
+    """The store of (size, size) images in ``cache_dir``; nothing is written before `lines_of`."""
 
     def __init__(self, cache_dir: Path, size: int, interpolation: str = "bilinear"):
-        name = f"images-{size}px-v{DECODE_VERSION}-pillow{PIL.__version__}"
-        if interpolation != "bilinear":
-            name += f"-{interpolation}"
-        self.folder, self.interpolation = cache_dir / name, interpolation
+        self.folder, self.interpolation = cache_dir / name_of(size, interpolation), interpolation
         self.pixels, self.index = self.folder / "pixels.bin", self.folder / "index.txt"
         self.size, self.row_bytes = size, size * size * 3
         # The pixels, opened once: rows mean nothing in a file that another run has put there.
@@ -60,7 +63,7 @@ class ImageStore:
         self._identity: tuple[int, int] | None = None  # of that file: device and inode
 
     def read(self, row: int, pixels: np.ndarray) -> None:
-        """Fill ``pixels``, uint8 of ``row_bytes``, with a row that `rows_of` gave.
+        """Fill ``pixels``, uint8 of ``row_bytes``, with a row that `lines_of` gave.
 
         Raises:
             InputError: the file was cut; or, in a process that opens it anew, removed or replaced.
@@ -93,40 +96,40 @@ class ImageStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
 
-    def rows_of(self, paths: list[str]) -> tuple[dict[str, int], dict[str, str]]:
+    def lines_of(self, paths: list[str]) -> tuple[dict[str, Line], dict[str, str]]:
         """Make sure that all images are there and whole.
 
         Args:
             paths: distinct absolute paths.
 
         Returns:
-            path -> row, and path -> what is wrong for the images that cannot be decoded.
+            path -> its line, and path -> what is wrong for the images that cannot be decoded.
 
         Raises:
             InputError: not enough room, or a folder that cannot be used.
         """
         try:
-            return self._rows_of({path: identity(path) for path in paths})
+            return self._lines_of({path: identity(path) for path in paths})
         except OSError as error:
             raise InputError(
                 f"{self.folder}: decoded images cannot be kept there ({error}). {_ELSEWHERE}"
             ) from None
 
-    def _rows_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
+    def _lines_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, Line], dict[str, str]]:
         self._check_private()
-        rows = self._look_up(stats)
-        if len(rows) == len(stats):  # what is complete is only read, and needs no lock
-            return rows, {}
+        found = self._look_up(stats)
+        if len(found) == len(stats):  # what is complete is only read, and needs no lock
+            return found, {}
         for folder in (self.folder.parent, self.folder):
             make_private(folder)
         self._check_private()
         with locked(self.folder / "lock", "decodes images"):
-            rows = self._look_up(stats)  # the process before us may have made them
-            missing = {path: stat for path, stat in stats.items() if path not in rows}
+            found = self._look_up(stats)  # the process before us may have made them
+            missing = {path: stat for path, stat in stats.items() if path not in found}
             if not missing:
-                return rows, {}
+                return found, {}
             made, problems = self._make(missing)
-            return rows | made, problems
+            return found | made, problems
 
     def _check_private(self) -> None:
         check_private(self.folder.parent, self.folder.name)
@@ -134,15 +137,11 @@ class ImageStore:
 
     def _lines(self) -> list[Line]:
         """The lines that are whole: neither torn by a kill nor with a byte flipped."""
-        lines = []
-        for line in self.index.read_bytes().split(b"\n") if self.index.exists() else ():
-            checksum, _, fields = line.partition(b" ")
-            if fields and checksum == b"%08x" % zlib.crc32(fields):
-                lines.append(Line(*json.loads(fields)))
-        return lines
+        content = self.index.read_bytes() if self.index.exists() else b""
+        return [Line(*fields) for fields in checked_lines.parse(content)]
 
-    def _look_up(self, stats: dict[str, list[int]]) -> dict[str, int]:
-        """The rows whose image is unchanged, by its stat, and whose pixels are, by the CRC."""
+    def _look_up(self, stats: dict[str, list[int]]) -> dict[str, Line]:
+        """The lines whose image is unchanged, by its stat, and whose pixels are, by the CRC."""
         known = {line.path: line for line in self._lines()}  # the last line about a path counts
         found = [known[path] for path, stat in stats.items() if path in known]
         found = [line for line in found if line.stat == stats[line.path]]
@@ -160,19 +159,19 @@ class ImageStore:
         if not all(whole):
             damaged = f"{whole.count(False):,}"
             logger.warning("%s: %s damaged images are decoded again", self.pixels, damaged)
-        return {line.path: line.row for line, good in zip(found, whole, strict=True) if good}
+        return {line.path: line for line, good in zip(found, whole, strict=True) if good}
 
     def _is_whole(self, file: IO[bytes], line: Line) -> bool:
         pixels = np.empty(self.row_bytes, np.uint8)
         return self._read(file, line.row, pixels) and zlib.crc32(pixels.data) == line.crc
 
-    def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, int], dict[str, str]]:
-        """Decode into rows, in order; returns what `rows_of` does."""
+    def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, Line], dict[str, str]]:
+        """Decode into rows, in order; returns what `lines_of` does."""
         by_content = {line.sha256: line for line in self._lines()}
         self._check_space(missing, by_content)
         self.pixels.touch()
         file = self._open("r+b")
-        rows: dict[str, int] = {}
+        lines: dict[str, Line] = {}
         problems: dict[str, str] = {}
         with self.index.open("ab", buffering=0) as index:
             # Never a row by which a line or a running process means another image.
@@ -205,11 +204,9 @@ class ImageStore:
                         raise OSError("the disk is full")
                 assert line is not None  # `make` gave pixels for what no line has
                 line = line._replace(path=path, stat=stat)
-                fields = json.dumps(line).encode()
-                # The newline comes first: it also ends a line that a kill has torn.
-                index.write(b"\n%08x %s" % (zlib.crc32(fields), fields))
-                by_content[content], rows[path] = line, line.row
-        return rows, problems
+                checked_lines.append(index, line)
+                by_content[content] = lines[path] = line
+        return lines, problems
 
     def _check_space(self, paths: dict[str, list[int]], by_content: dict[str, Line]) -> None:
         """Announce the size of what is to come; raise InputError when it does not fit."""

@@ -5,8 +5,7 @@
 0.031
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,8 @@ from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
 from mmf_hm_concat.models.network import NOTHING, FusionNetwork
 from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
-from mmf_hm_concat.training.precision import autocast, choose_precision
+from mmf_hm_concat.training.frozen_weights import all_weights
+from mmf_hm_concat.training.precision import autocast, choose_precision, threads
 from mmf_hm_concat.utils.parallel import num_cores
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Member:
                 padded = padded.contiguous(memory_format=torch.channels_last)
                 image_B3HW = self.preprocessing.normalize(padded.to(self.device))
             with (
-                _threads(num_cores()),
+                threads(num_cores()),
                 torch.inference_mode(),
                 autocast(self.precision, self.device),
             ):
@@ -224,17 +224,6 @@ class Member:
                 "The network gives NaN instead of a probability: its weights are too large for "
                 f"{self.precision}."
             )
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as mmf_predict uses: sums over another number of them round otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def load_member(path: Path) -> Member:
@@ -302,7 +291,8 @@ def _network(model: dict[str, Any], state: dict[str, Any], path: Path) -> Fusion
     described = {**model, **plain}
     for name in filter(lambda name: _has_file(model[name]), plain):
         described[name]["in_features"] = width_in(state["model"], name) or 1  # 1: told as damaged
-    weights = {key.removeprefix("network."): value for key, value in state["model"].items()}
+    whole = all_weights(state, path)
+    weights = {key.removeprefix("network."): value for key, value in whole.items()}
     try:
         network = _without_memory(described)
         checkpoints.load_weights(network, weights, path)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmf_hm_concat.inference.classifier import Member, _threads
+from mmf_hm_concat.inference.classifier import Member
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
-from mmf_hm_concat.training.precision import autocast
+from mmf_hm_concat.training.precision import autocast, threads
 from mmf_hm_concat.utils.parallel import num_cores
 
 
@@ -137,7 +137,7 @@ def _batches(
     for rows in tqdm(batches, desc=label, unit="batch", leave=False, disable=hidden):
         used = len(set(rows))
         with (
-            _threads(num_cores()),
+            threads(num_cores()),
             torch.inference_mode(),
             autocast(member.precision, member.device),
         ):

@@ -4,14 +4,16 @@ import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from mmf.utils.distributed import is_master
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
+from mmf_hm_concat.encoders.base import checksum
 from mmf_hm_concat.encoders.given_features import width_in
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
@@ -21,6 +23,7 @@ from mmf_hm_concat.mmf_plugin.starting_point import load_on_all_ranks, may_fall_
 from mmf_hm_concat.training import checkpoints, run_folder
 from mmf_hm_concat.training.data_fingerprint import changes as changes_of_data
 from mmf_hm_concat.training.data_fingerprint import fingerprint
+from mmf_hm_concat.training.frozen_weights import all_weights, write_frozen
 from mmf_hm_concat.utils.text import first_and_more
 
 # Those that bear on what a resumed run comes to.
@@ -61,6 +64,8 @@ class Checkpointer:
         self.config, self.save_dir, self.log = config, save_dir, log
         self.model, self.optimization, self.counts = model, optimization, counts
         self.run = uuid.uuid4().hex
+        # They share the model's memory. MMF's models have none.
+        self.frozen: dict[str, Tensor] = getattr(model, "frozen_weights", dict)()
         self.has_best = self.goes_on = self.has_folder = self.has_saved = False
         self.writer = checkpoints.CheckpointWriter()
         tables = shared().memes
@@ -74,11 +79,12 @@ class Checkpointer:
         own = self.save_dir.resolve() in path.resolve().parents
         state, path = load_on_all_ranks(path, self.log, own and may_fall_back(self.config))
         if wanted.resume_pretrained and wanted.pretrained_state_mapping:
-            load_mapped(self.model, state["model"], wanted.pretrained_state_mapping, self.log)
+            weights = all_weights(state, path)
+            load_mapped(self.model, weights, wanted.pretrained_state_mapping, self.log)
             return
         _check_text_model(state, path)
         _check_width(state, path)
-        checkpoints.load_weights(self.model, state["model"], path)
+        checkpoints.load_weights(self.model, all_weights(state, path), path)
         if wanted.reset.all or "run" not in state or wanted.resume_pretrained:
             self.log(f"Starting from the weights of {path}.")
             return
@@ -130,6 +136,8 @@ class Checkpointer:
             self.log(
                 f"{self.save_dir} holds an earlier run: {what} has moved to {moved}.", "warning"
             )
+        if self.frozen and not (self.save_dir / checkpoints.FROZEN).exists():
+            write_frozen(self.frozen, self.save_dir)
         save_config(self.config, self.save_dir)
 
     def save(self, *names: str) -> None:
@@ -142,6 +150,7 @@ class Checkpointer:
         self.take_over()
         owners = {"model": self.model, **self.optimization, **self.counts}
         state = {key: owner.state_dict() for key, owner in owners.items()}
+        state["model"] = {k: v for k, v in state["model"].items() if k not in self.frozen}
         if is_master():
             self.writer.save({**self._header(state), **state}, *(self.save_dir / n for n in names))
             if not self.has_saved:
@@ -168,7 +177,12 @@ class Checkpointer:
         """Fill the model from the best checkpoint of this training, once all is written."""
         path = self.save_dir / checkpoints.BEST
         state, path = load_on_all_ranks(path, self.log)
-        checkpoints.load_weights(self.model, state["model"], path)
+        checkpoints.load_weights(self.model, {**self.frozen, **state["model"]}, path)
+
+    @cached_property
+    def frozen_checksum(self) -> str | None:
+        """Of the frozen weights, once `start` has loaded them."""
+        return checksum(self.frozen) if self.frozen else None
 
     def _header(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """What says what this checkpoint is, beside the state."""
@@ -177,6 +191,7 @@ class Checkpointer:
             "format_version": checkpoints.FORMAT_VERSION,
             "run": self.run,
             "text_model": shared().text_model_checksum,
+            "frozen": self.frozen_checksum,
             "image_preprocessing": preprocessing and asdict(preprocessing),
             "config": config_of_run(self.config),
             "data": self.data,
@@ -212,7 +227,7 @@ def load_for_prediction(
     _check_width(state, path)
     with _damage_told(path):
         _warn_of_changes(state, path, config, log)
-    checkpoints.load_weights(model, state["model"], path)
+    checkpoints.load_weights(model, all_weights(state, path), path)
     log(f"Using the checkpoint {path} (epoch {state.get('current_epoch', '?')}).")
 
 

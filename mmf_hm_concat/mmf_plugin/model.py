@@ -69,6 +69,10 @@ class ConcatVL(BaseModel):
             module = getattr(self.network, f"{branch}_module")
             module.set_statistics(*map(torch.from_numpy, of_branch))
 
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """Those that a checkpoint names by their checksum alone; see `FusionNetwork`."""
+        return {f"network.{key}": w for key, w in self.network.frozen_weights().items()}
+
     @property
     def preprocessing(self) -> ImagePreprocessing | None:
         """What the image encoder wants; None without one. A checkpoint keeps it."""

@@ -32,6 +32,7 @@ from mmf_hm_concat.mmf_plugin.checkpointer import Checkpointer, load_for_predict
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
 from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_first_rank
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, evaluate
+from mmf_hm_concat.mmf_plugin.frozen_branches import use_frozen_features
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.metrics import Metrics
 from mmf_hm_concat.mmf_plugin.prediction import predict
@@ -151,6 +152,7 @@ class ConcatTrainer(BaseTrainer):
         self.load_metrics()
         if self.predicting:
             self._load_for_prediction()
+            self._use_frozen_features()
             return
         config = copy.deepcopy(self.config)  # how it is computed does not belong to the run's
         if config.optimizer.type in ("Adam", "AdamW", "SGD"):
@@ -158,11 +160,16 @@ class ConcatTrainer(BaseTrainer):
                 config.optimizer.params.setdefault("fused", True)
         self.optimizer = build_optimizer(self.model, config)
         self.load_extras()
+        self._use_frozen_features()
         self.parallelize_model()
 
     def _load_for_prediction(self) -> None:
         assert self.start is not None  # find_checkpoint raises when there is none to predict with
         load_for_prediction(self.model, self.start, self.config, self.log)
+
+    def _use_frozen_features(self) -> None:
+        datasets = [dataset for loader in self.loaders.values() for dataset in loader.datasets]
+        use_frozen_features(self.model, datasets, self.precision, self.device, self.log)
 
     def load_metrics(self) -> None:
         self.metrics = Metrics(self.config.evaluation.get("metrics", []))

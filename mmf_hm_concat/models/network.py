@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.models.fusions import Concat
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -77,6 +78,15 @@ class FusionNetwork(nn.Module):
             for branch, module, given in branches
             if module is not None
         ]
+
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """What training leaves as it is of wholly frozen encoders, by its name in `state_dict`."""
+        return {
+            f"{name}.{key}": weight
+            for name in ("language_module", "vision_module")
+            if isinstance(module := getattr(self, name), Encoder)
+            for key, weight in module.frozen_weights().items()
+        }
 
     def classify(self, features: list[Tensor]) -> Tensor:
         """Logits, float32 (B, C), of what `encode` gives."""

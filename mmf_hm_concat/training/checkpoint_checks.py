@@ -97,6 +97,7 @@ HEADER: dict[str, Any] = {
     "format_version": int,
     "run": str,
     "text_model": str | None,
+    "frozen": str | None,
     "image_preprocessing": ImagePreprocessing | None,
     "config": dict | None,
     "current_epoch": int,

@@ -1,7 +1,8 @@
 """Checkpoints that cannot be half written, half loaded, or taken for another run's.
 
 A checkpoint is a dict of tensors and plain Python values, saved with `torch.save`. Keys: "model"
-(state dict), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
+(state dict, without the weights of frozen encoders: frozen_weights.py), "frozen" (the checksum of
+those, or None), "config" (the run's whole config), "run" (id of the run), "text_model" (SHA-256 of
 the text model, or None), "image_preprocessing" (the fields of the `ImagePreprocessing` that the
 image encoder was trained with, or None), and the `state_dict` of each object that a resume needs:
 "position", "early_stop", "random", "optimizer", "scaler", "scheduler".
@@ -30,10 +31,13 @@ from mmf_hm_concat.training.checkpoint_checks import (
 from mmf_hm_concat.utils.files import atomic_write, open_regular
 from mmf_hm_concat.utils.text import first_and_more
 
-# Of the checkpoints written today. 1 (release 0.1.0) had no version in it, 2 no "position".
-FORMAT_VERSION = 3
+# Of the checkpoints written today. 1 (release 0.1.0) had no version in it, 2 no "position", 3 the
+# weights of frozen encoders, too.
+FORMAT_VERSION = 4
 # What a run leaves in `env.save_dir`: prediction needs nothing else.
 BEST, CURRENT, TEXT_MODEL = "best.ckpt", "current.ckpt", "text_model.bin"
+# The weights of its frozen encoders, which do not change: frozen_weights.py.
+FROZEN = "frozen.ckpt"
 # The whole config of the run, in the form that `config=` takes.
 CONFIG = "config.yaml"
 # The folder of the checkpoints that checkpoint.keep_last keeps.

@@ -1,6 +1,7 @@
-"""In which number format the network computes, and why."""
+"""In which number format the network computes, and why; and on how many threads."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -42,3 +43,14 @@ def autocast(precision: str, device: torch.device) -> Any:
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, FORMATS[precision])
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """As many threads as mmf_predict uses: sums over another number of them round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -27,6 +27,7 @@ from mmf_hm_concat.training.checkpoints import (
     CONFIG,
     CURRENT,
     EPOCHS,
+    FROZEN,
     PREVIOUS,
     TEXT_MODEL,
 )
@@ -37,7 +38,7 @@ SUBMISSION, REPORT, LOG = "submission.csv", "report", "train.log"
 # Made from a run's checkpoints, so stale once it trains on.
 DERIVED = (RESULTS, SUBMISSION, REPORT)
 # All that belongs to a run and moves with it. The log is copied: MMF goes on writing it.
-FILES = (BEST, CURRENT, EPOCHS, TEXT_MODEL, CONFIG, METRICS, *DERIVED)
+FILES = (BEST, CURRENT, EPOCHS, TEXT_MODEL, FROZEN, CONFIG, METRICS, *DERIVED)
 STARTING, MOVING, LOCK = ".starting", ".moving", ".lock"
 
 

@@ -1,8 +1,9 @@
 """A run of release 0.1.0, kept in tests/fixtures/run_0_1_0, goes on working.
 
 It is `sample.yaml` on `hm_concat sample --memes 96` with torchvision's smallest network, frozen,
-in fp32, after two epochs; `resumed.csv` is what 0.1.0 predicted after four. Its CPU was another one
-than this machine's may be, whose sums can round otherwise: so the last digits are not compared.
+in fp32, after one epoch; `resumed.csv` is what 0.1.0 predicted after three more, without dropout,
+for which torch draws other numbers on Intel's CPUs than on AMD's. Sums can round otherwise on
+another CPU, too: so the last digits are not compared, nor which of nearly equal epochs is the best.
 """
 
 import shutil
@@ -49,8 +50,9 @@ def test_it_predicts_the_same(mmf_command, options, old_run, tmp_path):
 
 
 def test_it_resumes_to_the_same(mmf_command, options, old_run):
-    mmf_command("mmf_run", *options, "checkpoint.resume=true")
-    mmf_command("mmf_predict", *options)
+    dropout = "model_config.concat_vl.dropout=0"
+    mmf_command("mmf_run", *options, dropout, "checkpoint.resume=true")
+    mmf_command("mmf_predict", *options, f"checkpoint.resume_file={old_run}/current.ckpt")
     same(old_run / "submission.csv", old_run / "resumed.csv")
 
 
