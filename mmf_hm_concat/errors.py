@@ -1,5 +1,7 @@
 """The one exception that means: what the user gave cannot be used, and here is why."""
 
+import re
+
 
 class InputError(Exception):
     """Bad input: data, configuration, checkpoint or command.
@@ -15,7 +17,8 @@ class InputError(Exception):
 
 
 def _cut(line: str) -> str:
-    """A line without its middle, where a name in it has no end."""
+    """A line without the middle of words that have no end, or without its own."""
+    line = re.sub(r"\S{1001,}", lambda word: f"{word[0][:300]}...{word[0][-300:]}", line)
     return line if len(line) <= 4000 else f"{line[:3000]} ... {line[-500:]}"
 
 

@@ -26,7 +26,7 @@ from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
 from mmf_hm_concat.models.network import NOTHING, FusionNetwork
 from mmf_hm_concat.training import checkpoints
-from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
+from mmf_hm_concat.training.batch_samplers import EvalBatchSampler, evaluation_batch
 from mmf_hm_concat.training.frozen_weights import all_weights
 from mmf_hm_concat.training.precision import autocast, choose_precision, threads
 from mmf_hm_concat.utils.parallel import num_cores
@@ -191,7 +191,7 @@ class Member:
         """
         found = np.empty(count)
         # Always the same shape, as mmf_predict: another one may round otherwise.
-        batches = EvalBatchSampler(count, EVALUATION_BATCH[self.device.type])
+        batches = EvalBatchSampler(count, evaluation_batch(self.device.type, self.image_size))
         done = 0
         bar = tqdm(batches, desc="predicting", unit="batch", leave=False, disable=None)
         for rows in bar:

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmf_hm_concat.inference.classifier import Member
-from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH, EvalBatchSampler
+from mmf_hm_concat.training.batch_samplers import EvalBatchSampler, evaluation_batch
 from mmf_hm_concat.training.precision import autocast, threads
 from mmf_hm_concat.utils.parallel import num_cores
 
@@ -132,7 +132,7 @@ def _batches(
 ) -> Iterator[Tensor]:
     """``work(rows, how many of them are no padding)`` of each batch, float32 on the CPU."""
     # Always the same shape, as mmf_predict: another one may round otherwise.
-    batches = EvalBatchSampler(count, EVALUATION_BATCH[member.device.type])
+    batches = EvalBatchSampler(count, evaluation_batch(member.device.type, member.image_size))
     hidden = True if label is None else None  # None: where there is no terminal
     for rows in tqdm(batches, desc=label, unit="batch", leave=False, disable=hidden):
         used = len(set(rows))

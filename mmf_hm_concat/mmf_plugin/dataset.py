@@ -138,6 +138,7 @@ class HMCompetitionDataset(BaseDataset):
         self.image_processor: Any = None
         self.vectors: Tensor | None = None
         self.images: ImageCache | None = None
+        self.image_size = 0  # of the images that our model reads: as a run's batches go by it
         self.augment: Any = None
         self.kept: dict[str, tuple[Tensor, Tensor]] = {}
         is_ours = shared().config.model == "concat_vl"
@@ -179,6 +180,7 @@ class HMCompetitionDataset(BaseDataset):
                 f"images out with dataset_config.{NAME}.use_images=false."
             )
         if self.config.use_images and isinstance(processor, ResNetImage) and "vision" not in given:
+            self.image_size = processor.size
             self.augment = processor.augment if self.dataset_type == "train" else None
             self.images = ImageCache(
                 self.memes.path.tolist(),

@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from mmf_hm_concat.training.batch_samplers import (
-    EVALUATION_BATCH,
     EvalBatchSampler,
     TrainBatchSampler,
     dataset_order,
+    evaluation_batch,
 )
 from mmf_hm_concat.utils.parallel import num_cores
 
@@ -82,7 +82,8 @@ def _data_loader(dataset: Any, config: DictConfig, split: str, device: torch.dev
             len(dataset), training.batch_size, training.seed or 0, rank, ranks
         )
     else:
-        batches = EvalBatchSampler(len(dataset), EVALUATION_BATCH[device.type], rank, ranks)
+        size = evaluation_batch(device.type, getattr(dataset, "image_size", 0))
+        batches = EvalBatchSampler(len(dataset), size, rank, ranks)
     workers = _workers(training.num_workers, dataset, device)
     return DataLoader(
         dataset,

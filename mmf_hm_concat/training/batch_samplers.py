@@ -6,6 +6,19 @@ import torch
 
 # Memes that are evaluated together, by kind of device: see EvalBatchSampler.
 EVALUATION_BATCH = {"cpu": 8, "cuda": 128}
+# Pixels of a side from which on they are fewer, so that any size fits into the memory.
+LARGE = 1024
+
+
+def evaluation_batch(device: str, image_size: int) -> int:
+    """How many memes are evaluated together.
+
+    Args:
+        device: its kind.
+        image_size: side of the images in pixels; 0 for none.
+    """
+    fewer = max(1, image_size / LARGE) ** 2
+    return max(1, int(EVALUATION_BATCH[device] / fewer))
 
 
 class TrainBatchSampler:

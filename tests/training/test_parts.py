@@ -17,6 +17,7 @@ from mmf_hm_concat.training.batch_samplers import (
     EvalBatchSampler,
     TrainBatchSampler,
     dataset_order,
+    evaluation_batch,
     share,
 )
 from mmf_hm_concat.training.early_stopping import EarlyStopping
@@ -68,6 +69,11 @@ def test_evaluation_batches_have_one_shape_and_the_same_company_on_any_rank(rows
     assert sorted(map(tuple, alone)) == sorted(tuple(b) for each in shared for b in each)
     assert {len(batch) for batch in alone} == {size}
     assert set(alone.rows_read()) == set(range(rows))
+
+
+def test_large_images_are_evaluated_a_few_at_a_time():
+    found = [evaluation_batch("cpu", size) for size in (0, 32, 1024, 1025, 2048, 4096)]
+    assert found == [8, 8, 8, 7, 2, 1]
 
 
 def test_several_data_sets_are_mixed_the_same_way_each_time():
