@@ -302,7 +302,7 @@ def _image_size(config: Config, registered: Registered) -> Found:
         return
     which, name = encoder_and_name(vision, registered["image encoder"])
     key = f"{OUR_DATASET}.image_size"
-    size = (config[f"{OUR_DATASET}.processors.image_processor"] or {}).get("params", {}).get("size")
+    size = config[f"{OUR_DATASET}.processors.image_processor.params.size"]
     try:
         wanted = registered["image encoder"][which].preprocessing_of(name, "none")
     except (InputError, KeyError):  # told of its name

@@ -6,6 +6,7 @@ and with it the plug-in, is there. So it reports what is wrong as text instead o
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -71,10 +72,27 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def list_over_group(below: Any, above: Any, key: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """The first key where ``below`` has a group of keys and ``above`` a list, if any.
+
+    Which omegaconf cannot merge; it replaces all else.
+    """
+    if isinstance(below, dict) and isinstance(above, list):
+        return key
+    if isinstance(below, dict) and isinstance(above, dict):
+        for name, value in above.items():
+            if found := list_over_group(below.get(name), value, (*key, str(name))):
+                return found
+    return None
+
+
 def _read(
     path: Path, mmf_root: Path, above: tuple[Path, ...], lines: Lines, seen: list[Path]
-) -> None:
-    """Add the lines of ``path`` to ``lines``, over those of the files it includes."""
+) -> dict[str, Any]:
+    """Add the lines of ``path`` to ``lines``, over those of the files it includes.
+
+    Returns its groups of keys, and where lists are in them, merged likewise.
+    """
     node = _compose(_text(path), str(path))
     seen.append(path)
     if len(seen) > MAX_FILES:
@@ -87,6 +105,7 @@ def _read(
         for key, value in node.value:
             if key.value in GROUPS and not isinstance(value, yaml.MappingNode):
                 raise _ProblemFound(f"{own[key.value,]}: {key.value} is a group of keys.")
+    merged: dict[str, Any] = {}
     for place, include in _includes(node, path):
         target = mmf_root / include
         if not _exists(target):
@@ -97,14 +116,37 @@ def _read(
         if target.resolve() in [file.resolve() for file in chain]:
             names = " -> ".join(map(str, (*chain, target)))
             raise _ProblemFound(f"{place}: the files include each other in a circle: {names}.")
-        _read(target, mmf_root, chain, lines, seen)
+        included = _read(target, mmf_root, chain, lines, seen)
+        merged = _merged(merged, included, lines)
     lines |= own
+    return _merged(merged, _tree(node) or {}, lines)
+
+
+def _tree(node: yaml.Node | None) -> Any:
+    """Groups of keys as dicts, lists as empty ones, and any other value as None."""
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: _tree(value) for key, value in node.value}
+    return [] if isinstance(node, yaml.SequenceNode) else None
+
+
+def _merged(below: Any, above: Any, lines: Lines) -> Any:
+    if key := list_over_group(below, above):
+        raise _ProblemFound(f"{lines[key]}: {'.'.join(key)} is a group of keys, not a list.")
+    return _over(below, above)
+
+
+def _over(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {name: _over(below.get(name), value) for name, value in above.items()}
 
 
 def _text(path: Path) -> str:
     try:
         if path.is_dir():
             raise _ProblemFound(f"{path}: is a folder; give a YAML file.")
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise _ProblemFound(f"{path}: is no regular file; give a YAML file.")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:

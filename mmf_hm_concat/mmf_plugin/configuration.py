@@ -29,7 +29,7 @@ from mmf_hm_concat.config.check import (
 )
 from mmf_hm_concat.config.combinations import BRANCHES_OF_MMF, check_combinations
 from mmf_hm_concat.config.description import OUR_MODEL
-from mmf_hm_concat.config.yaml_files import Lines, read_lines, value_problem
+from mmf_hm_concat.config.yaml_files import Lines, list_over_group, read_lines, value_problem
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.models.build import IMAGE_ENCODERS, TEXT_ENCODERS
 from mmf_hm_concat.models.fusions import FUSIONS
@@ -127,8 +127,9 @@ def _is_ours(self: Configuration) -> bool:
     """Whether `training.trainer` is concat_trainer, or no trainer at all and so to be reported."""
     for given in (self._opts_config, self._user_config):
         training = given.get("training")
-        if isinstance(training, Mapping) and (name := training.get("trainer")):
-            return name == "concat_trainer" or name not in registered()["trainer"]
+        if isinstance(training, Mapping) and "trainer" in training:
+            name = training["trainer"]
+            return name in ("concat_trainer", None) or name not in registered()["trainer"]
     return False
 
 
@@ -157,7 +158,13 @@ def build_dataset_config(self: Configuration, opts: DictConfig) -> DictConfig:
             raise InputError(unknown("dataset", name, registry.mapping["builder_name_mapping"]))
     dataset_defaults = _build_dataset_config(self, OmegaConf.create({"datasets": names}))
     self.defaults = OmegaConf.merge(self._default_config, self._model_defaults, dataset_defaults)
+    if key := _list_over_group(self, self._user_config):
+        raise InputError(f"{self._lines[key]}: {'.'.join(key)} is a group of keys, not a list.")
     return dataset_defaults
+
+
+def _list_over_group(self: Configuration, given: DictConfig) -> tuple[str, ...] | None:
+    return list_over_group(OmegaConf.to_container(self.defaults), OmegaConf.to_container(given))
 
 
 def build_demjson_config(self: Configuration, text: str | None) -> DictConfig:
@@ -168,6 +175,8 @@ def build_demjson_config(self: Configuration, text: str | None) -> DictConfig:
         raise InputError(f"--config_override: not JSON ({_first_line(error)}).") from None
     if not isinstance(self._override, DictConfig):
         raise InputError('--config_override: give a JSON object, {"training": {...}}.')
+    if key := _list_over_group(self, self._override):
+        raise InputError(f"--config_override: {'.'.join(key)} is a group of keys, not a list.")
     return self._override
 
 

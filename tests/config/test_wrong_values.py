@@ -206,6 +206,33 @@ def test_the_json_of_config_override_is_checked_and_named(build):
             build(override=text)
 
 
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("optimizer: {params: []}", "optimizer.params is a group of keys, not a list"),
+        ("model_config: {concat_vl: {vision: [1]}}", "vision is a group of keys, not a list"),
+        # Over what only MMF's defaults have.
+        ("checkpoint: {reset: [[1]]}", "checkpoint.reset is a group of keys, not a list"),
+        ("training: {trainer: null}", "training.trainer = null"),
+        ("dataset_config: {hm_competition: {processors: {image_processor: {params: }}}}", None),
+    ],
+)
+def test_a_yaml_that_gives_no_group_where_one_is(build, tmp_path, yaml, message):
+    own = tmp_path / "own.yaml"
+    own.write_text(f"includes: [{_projects()}/concat/sample.yaml]\n{yaml}\n")
+    if message is None:
+        build(config=own)
+        return
+    with pytest.raises(InputError) as error:
+        build(config=own)
+    assert message in str(error.value) and f"{own}, line 2" in str(error.value)
+
+
+def test_a_list_over_a_group_in_the_json_of_config_override(build):
+    with pytest.raises(InputError, match="--config_override: optimizer is a group of keys"):
+        build(override='{"optimizer": []}')
+
+
 def test_an_environment_variable_is_named(build, monkeypatch):
     monkeypatch.setenv("MMF_REPORT_DIR", "/proc/x")
     with pytest.raises(InputError, match=r"env.report_dir = '/proc/x' \(environment variable MMF_"):

@@ -1,5 +1,6 @@
 """YAML files that MMF could not read, or would read for minutes: one line with file and number."""
 
+import os
 import time
 from pathlib import Path
 
@@ -55,6 +56,25 @@ def test_files_that_are_not_there(tmp_path):
             "cannot be read" in read_lines(str(file), tmp_path)[1]
         )
     assert "is a folder" in read_lines(str(tmp_path), tmp_path)[1]
+
+
+def test_a_file_that_never_ends_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "own.yaml").write_text("includes: [pipe.yaml]\n")
+    for file in ("pipe.yaml", "own.yaml"):
+        assert "pipe.yaml: is no regular file" in read_lines(str(tmp_path / file), tmp_path)[1]
+    assert "is no regular file" in read_lines("/dev/zero", tmp_path)[1]
+
+
+def test_a_list_over_a_group_of_keys_of_an_included_file_is_told(tmp_path):
+    (tmp_path / "below.yaml").write_text("a: {b: {c: 1}, d: [1]}\n")
+    own = tmp_path / "own.yaml"
+    own.write_text("includes: [below.yaml]\na:\n  d: {e: 1}\n  b: [1]\n")
+    assert (
+        read_lines(str(own), tmp_path)[1] == f"{own}, line 4: a.b is a group of keys, not a list."
+    )
+    own.write_text("includes: [below.yaml]\na:\n  d: {e: 1}\n  b: null\n")
+    assert read_lines(str(own), tmp_path)[1] is None
 
 
 def test_includes_that_multiply_are_refused(tmp_path):
