@@ -1,6 +1,7 @@
 """What only several keys, or this machine, can tell: names, arguments, widths, folders."""
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ WORKERS_PER_CORE = 4
 # Where a model has `features_file`: ours, and those of MMF.
 BRANCHES, BRANCHES_OF_MMF = ("language", "vision"), ("text_encoder", "modal_encoder")
 ENDINGS = (".npz", ".parquet")  # of data/features_formats.py
+# The scheduler that reads keys of theirs, and puts code into checkpoints.
+OF_MMFS_TRAINERS = "pythia"
 BEST_CHECKPOINT = "best.ckpt"  # of training/checkpoints.py
 # They need more than gradients: a closure, or sparse ones.
 NOT_FOR_TRAINER = ("Optimizer", "LBFGS", "SparseAdam")
@@ -159,6 +162,9 @@ def _optimizer(config: Config, registered: Registered) -> Found:
     if name not in known:
         yield "optimizer.type", unknown("optimizer", name, known)
         return
+    if found := list(_texts_for_numbers("optimizer.params", params)):
+        yield from found
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -173,15 +179,27 @@ def _scheduler(config: Config, registered: Registered, optimizer: Any) -> Found:
     if not config["training.lr_scheduler"]:
         return
     name, params = config["scheduler.type"], config["scheduler.params"] or {}
-    if name is None:  # MMF's default
-        return
-    if name not in registered["scheduler"]:
-        yield "scheduler.type", unknown("scheduler", name, registered["scheduler"])
-    elif name != "pythia":  # which reads the registered config, that is not there yet
+    known = [each for each in registered["scheduler"] if each != OF_MMFS_TRAINERS]
+    if name is None:
+        yield "scheduler.type", f"is missing: name one of {', '.join(known)}."
+    elif name not in known:
+        of_mmf = f"{name} is for MMF's own trainers. " if name == OF_MMFS_TRAINERS else ""
+        yield "scheduler.type", of_mmf + unknown("scheduler", name, known)
+    elif found := list(_texts_for_numbers("scheduler.params", params)):
+        yield from found
+    else:
         try:
             registered["scheduler"][name](optimizer, **params)
         except Exception as error:
             yield "scheduler.params", f"{name} does not take them: {_first_line(error)}"
+
+
+def _texts_for_numbers(key: str, params: Mapping[str, Any]) -> Found:
+    """Params that YAML 1.1 reads as text; what takes them would tell of a text only."""
+    for name, value in params.items():
+        if isinstance(value, str) and (match := re.fullmatch(r"([+-]?\d+)([eE].*)", value)):
+            number = f"{match[1]}.0{match[2]}"
+            yield f"{key}.{name}", f"is text to YAML, which wants a dot in it: write {number}."
 
 
 def _augment(config: Config, registered: Registered) -> Found:

@@ -303,7 +303,10 @@ KEYS: dict[str, Key] = {
     "optimizer.type": Key(text("an optimizer"), "Of torch.optim or MMF."),
     "optimizer.params": Key(GROUP, "Arguments of the optimizer.", True),
     "optimizer.params.lr": Key(number(0), "Learning rate; 0 changes nothing."),
-    "scheduler.type": Key(text("a scheduler"), "reduce_on_plateau, or one of MMF's."),
+    "scheduler.type": Key(
+        text("a scheduler"),
+        "reduce_on_plateau, by epoch; warmup_linear or warmup_cosine of MMF, by update.",
+    ),
     "scheduler.params": Key(GROUP, "Arguments of the scheduler.", True),
     **_under("training", OF_TRAINING),
     **_under("evaluation", OF_EVALUATION),

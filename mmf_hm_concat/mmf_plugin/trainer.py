@@ -25,6 +25,7 @@ from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import get_rank, get_world_size, is_master
 from mmf.utils.env import set_seed
 from omegaconf import open_dict, read_write
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmf_hm_concat import __version__
 from mmf_hm_concat.errors import InputError
@@ -55,8 +56,8 @@ class ConcatTrainer(BaseTrainer):
     """Keys: MMF's `training`, `checkpoint`, `evaluation`, and those of configs/concat_trainer.yaml.
 
     Differences from MMF's trainer: `early_stop.patience` counts epochs; `max_epochs` and
-    `max_updates` both hold, whichever comes first, exactly; the scheduler steps once an epoch
-    with the validation loss.
+    `max_updates` both hold, whichever comes first, exactly; the scheduler `reduce_on_plateau` steps
+    once an epoch with the validation loss, those of MMF with every update.
     """
 
     # ---- set-up, called by MMF's `load` in this order ----
@@ -155,7 +156,10 @@ class ConcatTrainer(BaseTrainer):
             self._use_frozen_features()
             return
         config = copy.deepcopy(self.config)  # how it is computed does not belong to the run's
-        if config.optimizer.type in ("Adam", "AdamW", "SGD"):
+        others = ("foreach", "differentiable")  # which fused kernels exclude
+        if config.optimizer.type in ("Adam", "AdamW", "SGD") and not any(
+            config.optimizer.params.get(each) for each in others
+        ):
             with open_dict(config.optimizer.params):
                 config.optimizer.params.setdefault("fused", True)
         self.optimizer = build_optimizer(self.model, config)
@@ -333,6 +337,8 @@ class ConcatTrainer(BaseTrainer):
     def _update(self, group: list[Any], sizes: list[int]) -> None:
         loss = self.train_step.update(group, sizes, self.position.num_updates + 1)
         self.position.count_update(loss, len(group), sum(sizes))
+        if self.lr_scheduler is not None and not isinstance(self.lr_scheduler, ReduceLROnPlateau):
+            self.lr_scheduler.step()
         number = self.position.num_updates
         registry.register("num_updates", number)
         self.progress.step(number, len(group), self.train_step.mean_loss, self._lr())
@@ -350,7 +356,7 @@ class ConcatTrainer(BaseTrainer):
                 f"training.early_stop.criteria: there is no {self.early_stop.criterion!r}. "
                 f"Validation gives {', '.join(sorted(metrics))}."
             )
-        if self.lr_scheduler is not None:
+        if isinstance(self.lr_scheduler, ReduceLROnPlateau):
             self.lr_scheduler.step(metrics["total_loss"])
         position = self.position
         is_best = self.early_stop.update(metrics, position.epoch, position.num_updates)

@@ -59,8 +59,6 @@ CAPS = {
     "optimizer.params.lr": 0.1,
     "training.lr_ratio": 9,
     "training.warmup_factor": 9,
-    "training.lr_ratio": 9,
-    "training.warmup_factor": 9,
     f"{MODEL}.head_layers": 3,
     f"{MODEL}.num_classes": 9,
     f"{MODEL}.pretrained_lr_scale": 9,

@@ -24,6 +24,10 @@ WRONG = [
     "optimizer.type=LBFGS",
     "optimizer.type=null",
     "scheduler.type=cosine",
+    "scheduler.type=pythia",  # of MMF's own trainers
+    "optimizer.params={lr: 1e-3, eps: 1e-8}",  # text to YAML 1.1
+    "scheduler.params={min_lr: 1e-6}",
+    "optimizer.params={lr: 1e-3, foreach: true, fused: true}",
     "scheduler.params={factor: 2}",
     "scheduler.params={nosuch: 1}",
     "model_config.concat_vl.dropout=2",
@@ -157,6 +161,12 @@ def test_both_branches_left_out(build):
 def test_class_weights_of_other_than_two_classes(build):
     with pytest.raises(InputError, match=r"balance = 'weights'.* 2 classes, but .* is 3"):
         build(f"{DATA}.balance=weights", "model_config.concat_vl.num_classes=3")
+
+
+def test_a_number_that_yaml_reads_as_text_is_named(build):
+    with pytest.raises(InputError, match=r"optimizer.params.eps = '1e-8'.*: .*write 1.0e-8"):
+        build("optimizer.params={eps: 1e-8}")
+    build("optimizer.params={eps: 1.0e-8}", "scheduler.params={min_lr: 1.0e-6}")
 
 
 def test_fp16_on_a_cpu(build):

@@ -9,6 +9,7 @@ import pytest
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin import prediction
 from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.training.metrics_log import METRICS, read_metrics
 
 pytestmark = pytest.mark.slow
 MODEL = "model_config.concat_vl"
@@ -135,6 +136,31 @@ def test_a_run_that_cannot_be_written_into_is_predicted_into_another_folder(
     mmf(tmp_path, f"checkpoint.resume_file={best}", predict=True)
     written = (tmp_path / "submission.csv").read_bytes()
     assert written == (trained[0] / "submission.csv").read_bytes()
+
+
+WARMUP = """
+model: concat_vl
+datasets: hm_competition
+run_type: train_val
+model_config: {concat_vl: {vision: {name: resnet18, weights: none}}}
+optimizer: {type: AdamW, params: {lr: 0.01, foreach: true}}
+scheduler: {type: warmup_linear, params: {num_warmup_steps: 20, num_training_steps: 99}}
+evaluation: {metrics: [roc_auc]}
+training:
+  trainer: concat_trainer
+  seed: 1
+  lr_scheduler: true
+  early_stop: {criteria: hm_competition/roc_auc}
+"""
+
+
+def test_schedulers_of_mmf_count_updates_also_after_a_resume(mmf, tmp_path):
+    (tmp_path / "own.yaml").write_text(WARMUP)
+    run, own = tmp_path / "run", f"config={tmp_path / 'own.yaml'}"
+    mmf(run, own, "training.max_epochs=1", "training.max_updates=null")
+    mmf(run, own, "training.max_updates=null", "checkpoint.resume=true")  # of 2 epochs
+    rates = [(each["update"], each["lr"]) for each in read_metrics(run / METRICS)]
+    assert rates == [(3, pytest.approx(0.0015)), (6, pytest.approx(0.003))]
 
 
 def test_a_plug_in_that_is_not_there_is_named(command, tmp_path):
