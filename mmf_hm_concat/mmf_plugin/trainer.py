@@ -156,12 +156,12 @@ class ConcatTrainer(BaseTrainer):
             self._use_frozen_features()
             return
         config = copy.deepcopy(self.config)  # how it is computed does not belong to the run's
-        others = ("foreach", "differentiable")  # which fused kernels exclude
-        if config.optimizer.type in ("Adam", "AdamW", "SGD") and not any(
-            config.optimizer.params.get(each) for each in others
-        ):
-            with open_dict(config.optimizer.params):
-                config.optimizer.params.setdefault("fused", True)
+        params = config.optimizer.params
+        if config.optimizer.type in ("Adam", "AdamW", "SGD"):
+            with open_dict(params):
+                # Those who ask for these two cannot have the fused kernels.
+                if not (params.get("foreach") or params.get("differentiable")):
+                    params.setdefault("fused", True)
         self.optimizer = build_optimizer(self.model, config)
         self.load_extras()
         self._use_frozen_features()
