@@ -55,6 +55,10 @@ def check_file(file: BinaryIO) -> None:
                 sum(each.file_size for each in records) > size
             ):
                 raise NotACheckpoint("its records are compressed, or overlap")
+            # torch would leave the memory of what is marked as a folder as it is.
+            if folders := [each.filename for each in records if each.external_attr & 0x10]:
+                record = folders[0].partition("/")[2]
+                raise NotACheckpoint(f"it is damaged: {record} in it is marked as a folder")
             if damaged := archive.testzip():
                 record = damaged.partition("/")[2]
                 raise NotACheckpoint(f"it is damaged, as the checksum of {record} in it says")

@@ -154,6 +154,18 @@ def test_a_storage_smaller_than_its_tensor_is_one_message(tmp_path):
         checkpoints.load_checkpoint(path)
 
 
+def test_a_record_that_is_marked_as_a_folder_is_refused(tmp_path):
+    path = tmp_path / "best.ckpt"
+    torch.save({"model": {"weight": torch.ones(1000)}}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"/data/0") - len(f"{path.stem}") - 46  # in the zip's directory
+    assert content[entry : entry + 4] == b"PK\1\2"
+    content[entry + 38] ^= 0x10  # of MS-DOS; torch then gives memory that nobody has written
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="data/0 in it is marked as a folder"):
+        checkpoints.load_checkpoint(path)
+
+
 def test_compressed_records_are_refused(tmp_path):
     path = tmp_path / "best.ckpt"
     torch.save({"model": {"weight": torch.zeros(1_000_000)}}, path)
