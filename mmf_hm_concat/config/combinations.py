@@ -165,6 +165,9 @@ def _optimizer(config: Config, registered: Registered) -> Found:
     if found := list(_texts_for_numbers("optimizer.params", params)):
         yield from found
         return
+    if params.get("differentiable"):
+        yield "optimizer.params.differentiable", "is not for training: leave it out."
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -159,8 +159,7 @@ class ConcatTrainer(BaseTrainer):
         params = config.optimizer.params
         if config.optimizer.type in ("Adam", "AdamW", "SGD"):
             with open_dict(params):
-                # Those who ask for these two cannot have the fused kernels.
-                if not (params.get("foreach") or params.get("differentiable")):
+                if not params.get("foreach"):  # which excludes fused kernels
                     params.setdefault("fused", True)
         self.optimizer = build_optimizer(self.model, config)
         self.load_extras()

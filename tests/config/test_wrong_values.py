@@ -27,6 +27,7 @@ WRONG = [
     "scheduler.type=pythia",  # of MMF's own trainers
     "optimizer.params={lr: 1e-3, eps: 1e-8}",  # text to YAML 1.1
     "scheduler.params={min_lr: 1e-6}",
+    "optimizer.params={differentiable: true}",
     "optimizer.params={lr: 1e-3, foreach: true, fused: true}",
     "scheduler.params={factor: 2}",
     "scheduler.params={nosuch: 1}",
