@@ -93,6 +93,7 @@ class Member:
 
     Attributes:
         config: of the run, plain and checked.
+        texts_made_by: what ``prepare_text`` depends on besides the text; "" without it.
         features_files: by branch ("language", "vision"), the file of its vectors, if it has one.
     """
 
@@ -104,13 +105,15 @@ class Member:
         precision: str,
         device: torch.device,
         config: Mapping[str, Any],
+        texts_made_by: str = "",
         features_files: Mapping[str, str] = MappingProxyType({}),
     ):
         network.eval().to(device)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prepare_text, self.image_size = prepare_text, image_size
         self.precision, self.device = precision, device
-        self.config, self.features_files = config, features_files
+        self.config = config
+        self.texts_made_by, self.features_files = texts_made_by, features_files
 
     @property
     def reads_images(self) -> bool:
@@ -178,18 +181,20 @@ class Member:
         self,
         count: int,
         prepared: Tensor | None,
-        pixels_of: Callable[[Sequence[int]], Tensor],
+        pixels_of: Callable[[Sequence[int]], Tensor] | None,
         given: Mapping[str, Tensor] = NOTHING,
     ) -> np.ndarray:
         """P(hateful) of ``count`` memes, float64 (N,).
 
         Args:
             prepared: what `prepared` gives of their texts.
-            pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); not
-                called without an image branch that reads them.
-            given: what `given` gives of the memes.
+            pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); None
+                without an image branch that reads them.
+            given: by branch, in place of the two others, the features of the memes that are
+                known beforehand: what `given` gives, or `known_features.known_features`.
         """
         found = np.empty(count)
+        reads_images = self.reads_images and "vision" not in given
         # Always the same shape, as mmf_predict: another one may round otherwise.
         batches = EvalBatchSampler(count, evaluation_batch(self.device.type, self.image_size))
         done = 0
@@ -199,7 +204,7 @@ class Member:
             text = None if prepared is None else prepared[rows].to(self.device)
             image_B3HW = None
             kept = {branch: each[rows].to(self.device) for branch, each in given.items()}
-            if self.reads_images:
+            if reads_images and pixels_of:
                 pixels = pixels_of(used)
                 # What fills up the last batch is read once.
                 padded = pixels[[*range(len(used)), *[len(used) - 1] * (len(rows) - len(used))]]
@@ -245,9 +250,11 @@ def load_member(path: Path) -> Member:
         if any((model[b] or {}).get("mmf_encoder") for b in ("language", "vision")):
             raise NeedsMMF(str(error)) from None
         raise
-    prepare_text, image_size = None, 0
+    prepare_text, made_by, image_size = None, "", 0
     if model["language"] and "language" not in files:
-        prepare_text = _text_preparation(model, data["processors"], state["text_model"], path)
+        prepare_text, made_by = _text_preparation(
+            model, data["processors"], state["text_model"], path
+        )
     if model["vision"] and "vision" not in files:
         # Its weights were not asked for, so only the checkpoint knows what they want.
         network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
@@ -257,7 +264,7 @@ def load_member(path: Path) -> Member:
     use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
     device = torch.device("cuda" if use_cuda else "cpu")
     precision, _ = choose_precision(config["training"]["precision"], device)
-    return Member(network, prepare_text, image_size, precision, device, config, files)
+    return Member(network, prepare_text, image_size, precision, device, config, made_by, files)
 
 
 def _has_file(branch: Mapping[str, Any] | None) -> bool:
@@ -266,20 +273,23 @@ def _has_file(branch: Mapping[str, Any] | None) -> bool:
 
 def _text_preparation(
     model: dict[str, Any], processors: dict[str, Any], wanted: str, path: Path
-) -> Callable[[Sequence[str]], Tensor]:
-    """What makes tensors of texts, the same as in training: its checksum is ``wanted``."""
+) -> tuple[Callable[[Sequence[str]], Tensor], str]:
+    """What makes tensors of texts, the same as in training, and its identity.
+
+    Its checksum is ``wanted``.
+    """
     preparation = text_preparation(model)
     if preparation is None:
         _params(processors, "text_processor", "fasttext_sentence_vector", path)
         file = checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL
         text_model = load_text_model(file, wanted)
-        return lambda texts: torch.from_numpy(text_model.vectors(texts))
+        return lambda texts: torch.from_numpy(text_model.vectors(texts)), wanted
     if preparation.checksum != wanted:
         raise InputError(
             f"{path}: was trained with a text encoder whose files have the checksum {wanted[:12]}; "
             f"here is {preparation.identity}. Install the version that it was trained with."
         )
-    return preparation.prepare
+    return preparation.prepare, preparation.identity
 
 
 def _network(model: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:

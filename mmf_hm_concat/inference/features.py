@@ -81,7 +81,7 @@ def image_features(
 
 
 def given_features(member: Member, branch: str, vectors_NL: Tensor) -> Tensor:
-    """What a branch makes of the vectors of its `features_file`, which `Member.given` gives."""
+    """What the head of a branch makes of features that are known: `known_features`."""
     module = getattr(member.network, f"{branch}_module")
 
     def encode(rows: list[int], used: int) -> Tensor:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Layout, find_layout
 from mmf_hm_concat.data.table import read_splits
-from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.inference.classifier import Member
+from mmf_hm_concat.inference.known_features import images_of, known_features
 
 # Annotation files that a data set may have beside train, each a split of its own.
 SPLITS = ("dev", "dev_seen", "dev_unseen", "test", "test_seen", "test_unseen")
@@ -87,23 +87,8 @@ def predict_memes(member: Member, memes: pd.DataFrame, cache_dir: Path) -> np.nd
     """
     if memes.empty:
         return np.empty(0)
-    return member.probabilities_of(
-        len(memes),
-        member.prepared(memes["text"].tolist()),
-        images_of(member, memes, cache_dir),
-        member.given(memes),
-    )
-
-
-def images_of(member: Member, memes: pd.DataFrame, cache_dir: Path) -> Any:
-    """Row numbers -> images, for `Member.probabilities_of`."""
-    if not member.reads_images:
-        return lambda rows: None
-    cache = ImageCache(
-        memes["path"].tolist(),
-        member.image_size,
-        cache_dir,
-        member.config["dataset_config"]["hm_competition"].get("on_bad_image") or "error",
-        member.preprocessing.interpolation,
-    )
-    return cache.batch
+    on_bad_image = member.config["dataset_config"]["hm_competition"].get("on_bad_image") or "error"
+    images = images_of(member, memes, cache_dir, on_bad_image)
+    known = known_features(member, memes, images, cache_dir)
+    texts = None if "language" in known else member.prepared(memes["text"].tolist())
+    return member.probabilities_of(len(memes), texts, images.batch if images else None, known)

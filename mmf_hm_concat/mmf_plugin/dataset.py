@@ -9,7 +9,6 @@ are known beforehand take the place of what they are made of: ``language_feature
 `features_file` as ``text`` (L,) and ``image_feature_0`` (1, L).
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from mmf_hm_concat.mmf_plugin.processors import (
     text_preparation,
 )
 from mmf_hm_concat.mmf_plugin.shared import shared
-from mmf_hm_concat.training.frozen_features import Inputs
+from mmf_hm_concat.training.frozen_features import Inputs, image_inputs, text_inputs
 
 NAME = "hm_competition"
 # What MMF's own models read.
@@ -218,15 +217,11 @@ class HMCompetitionDataset(BaseDataset):
     def inputs(self, branch: str) -> Inputs | None:
         """What a branch's encoder reads; None where it is augmented or made meme by meme."""
         if branch == "language" and self.vectors is not None:
-            vectors, preparation = self.vectors, text_preparation()
-            texts = (text.encode("utf-8", "surrogatepass") for text in self.memes.text)
-            keys = [hashlib.sha256(text).hexdigest() for text in texts]
+            preparation = text_preparation()
             made_by = preparation.identity if preparation else shared().text_model_checksum
-            return Inputs(keys, str(made_by), lambda rows: vectors[list(rows)])
+            return text_inputs(self.memes.text.tolist(), self.vectors, str(made_by))
         if branch == "vision" and self.images is not None and self.augment is None:
-            images, preprocessing = self.images, image_preprocessing()
-            made_by = f"{images.identity}, mean {preprocessing.mean}, std {preprocessing.std}"
-            return Inputs(images.contents, made_by, images.batch)
+            return image_inputs(self.images, image_preprocessing())
         return None
 
     @property

@@ -6,17 +6,15 @@ from typing import Any, TypeVar
 
 import torch
 from mmf.utils.distributed import get_rank, get_world_size
-from torch import Tensor, nn
+from torch import nn
 
-from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.encoders.feature_store import FeatureStore
 from mmf_hm_concat.mmf_plugin.dataset import HMCompetitionDataset
 from mmf_hm_concat.mmf_plugin.distributed import on_every_rank, on_first_rank
-from mmf_hm_concat.mmf_plugin.processors import image_preprocessing
-from mmf_hm_concat.training.frozen_features import frozen_features, identity_of
+from mmf_hm_concat.models.network import FusionNetwork
+from mmf_hm_concat.training.frozen_features import TEXTS_OR_IMAGES, frozen_features, identity_of
 
 T = TypeVar("T")
-WHAT = {"language": "texts", "vision": "images"}
 
 
 class RanksOfRun:
@@ -48,11 +46,13 @@ def use_frozen_features(
         model: `concat_vl` with its weights on ``device``; others have no such branches.
         datasets: of all splits; MMF's own stay as they are.
     """
-    for branch, encoder in frozen_encoders(model).items():
+    network = getattr(model, "network", None)
+    encoders = network.frozen_encoders() if isinstance(network, FusionNetwork) else {}
+    for branch, encoder in encoders.items():
         for dataset in datasets:
             if not isinstance(dataset, HMCompetitionDataset):
                 continue
-            name = f"{dataset.dataset_type} {WHAT[branch]}"
+            name = f"{dataset.dataset_type} {TEXTS_OR_IMAGES[branch]}"
             inputs = dataset.inputs(branch)
             if inputs is None:
                 why = "are augmented" if dataset.augment else "come from a processor of MMF"
@@ -68,7 +68,6 @@ def use_frozen_features(
                 store = FeatureStore(Path(dataset.config.cache_dir).absolute(), identity)
             features, rows = frozen_features(
                 encoder,
-                image_preprocessing().normalize if branch == "vision" else _as_it_is,
                 inputs,
                 store,
                 precision,
@@ -77,18 +76,3 @@ def use_frozen_features(
                 f"computing features of {name}",
             )
             dataset.keep_features(branch, features, rows)
-
-
-def frozen_encoders(model: nn.Module) -> dict[str, Encoder]:
-    """By branch, the encoders of which nothing but the head is trained."""
-    network = getattr(model, "network", None)
-    found = {branch: getattr(network, f"{branch}_module", None) for branch in WHAT}
-    return {
-        branch: encoder
-        for branch, encoder in found.items()
-        if isinstance(encoder, Encoder) and encoder.is_frozen
-    }
-
-
-def _as_it_is(tokens: Tensor) -> Tensor:
-    return tokens

@@ -79,13 +79,21 @@ class FusionNetwork(nn.Module):
             if module is not None
         ]
 
+    def frozen_encoders(self) -> dict[str, Encoder]:
+        """By branch, the encoders of which nothing but the head is trained."""
+        branches = {"language": self.language_module, "vision": self.vision_module}
+        return {
+            branch: module
+            for branch, module in branches.items()
+            if isinstance(module, Encoder) and module.is_frozen
+        }
+
     def frozen_weights(self) -> dict[str, Tensor]:
         """What training leaves as it is of wholly frozen encoders, by its name in `state_dict`."""
         return {
-            f"{name}.{key}": weight
-            for name in ("language_module", "vision_module")
-            if isinstance(module := getattr(self, name), Encoder)
-            for key, weight in module.frozen_weights().items()
+            f"{branch}_module.{key}": weight
+            for branch, encoder in self.frozen_encoders().items()
+            for key, weight in encoder.frozen_weights().items()
         }
 
     def classify(self, features: list[Tensor]) -> Tensor:

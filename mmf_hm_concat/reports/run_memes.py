@@ -1,6 +1,6 @@
 """A run, the memes of a split, and what the run makes of them: what a report is about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mmf_hm_concat.inference.features import (
     probabilities,
     text_features,
 )
+from mmf_hm_concat.inference.known_features import images_of, known_features
 from mmf_hm_concat.inference.submission import read_rows, values_of
 from mmf_hm_concat.reports.groups import distinct
 from mmf_hm_concat.reports.survey import read_annotations, with_looks
@@ -219,31 +220,23 @@ def predict(
         InputError: an image cannot be read, unless ``on_bad_image`` is "blank"; or the run's
             `features_file` lacks a meme.
     """
-    images, mean_pixels = None, None
-    if member.reads_images:
-        images = ImageCache(
-            memes["path"].tolist(),
-            member.image_size,
-            cache_dir,
-            on_bad_image,
-            member.preprocessing.interpolation,
-        )
-        total = torch.zeros(3, member.image_size, member.image_size, dtype=torch.int64)
-
-    def pixels_of(rows: Sequence[int]) -> Tensor:
-        assert images is not None
-        pixels = images.batch(rows)
-        total.add_(pixels.sum(dim=0, dtype=torch.int64))
-        return pixels
-
-    given = {
-        branch: given_features(member, branch, vectors)
-        for branch, vectors in member.given(memes).items()
+    images = images_of(member, memes, cache_dir, on_bad_image)
+    known = {
+        branch: given_features(member, branch, features)
+        for branch, features in known_features(member, memes, images, cache_dir).items()
     }
-    features = Features(
-        given.get("language", text_features(member, memes["text"].tolist())),
-        given.get("vision", image_features(member, len(memes), pixels_of)),
-    )
-    if images is not None:
-        mean_pixels = (total.double() / len(memes)).round().to(torch.uint8)
+    text_ND, image_ND = known.get("language"), known.get("vision")
+    if text_ND is None:
+        text_ND = text_features(member, memes["text"].tolist())
+    if image_ND is None and images is not None:
+        image_ND = image_features(member, len(memes), images.batch)
+    features = Features(text_ND, image_ND)
+    mean_pixels = None if images is None else _mean(images)
     return Predicted(memes, probabilities(member, features), features, images, mean_pixels)
+
+
+def _mean(images: ImageCache) -> Tensor:
+    total = torch.zeros(3, images.size, images.size, dtype=torch.int64)
+    for i in range(len(images)):
+        total += images[i]
+    return (total.double() / len(images)).round().to(torch.uint8)

@@ -4,6 +4,7 @@ The numbers are the same, bit for bit on a CPU, whether they come from the disk,
 or from several: always in batches of `EVALUATION_BATCH`, on all cores, in the run's precision.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,12 +18,16 @@ from tqdm import tqdm
 
 from mmf_hm_concat.encoders.base import Encoder
 from mmf_hm_concat.encoders.feature_store import FeatureStore
+from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
+from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.training.batch_samplers import EVALUATION_BATCH
 from mmf_hm_concat.training.precision import autocast, threads
 from mmf_hm_concat.utils.parallel import num_cores
 
 logger = logging.getLogger("mmf_hm_concat")
 T = TypeVar("T")
+# What a branch reads, in messages.
+TEXTS_OR_IMAGES = {"language": "texts", "vision": "images"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,25 @@ class Inputs:
     Attributes:
         keys: one for each meme; the same for the same image or text.
         identity: what made the tensors of it, beside the image or text: size, tokens, ...
-        read: row numbers -> a tensor of as many, as the encoder's `prepare` takes it.
+        read: row numbers -> a tensor of as many.
+        prepare: what the encoder reads of such a tensor, on its device.
     """
 
     keys: Sequence[str]
     identity: str
     read: Callable[[Sequence[int]], Tensor]
+    prepare: Callable[[Tensor], Tensor]
+
+
+def text_inputs(texts: Sequence[str], prepared: Tensor, made_by: str) -> Inputs:
+    """Texts, and what their preparation, which ``made_by`` identifies, made of them, (N, ...)."""
+    keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
+    return Inputs(keys, made_by, lambda rows: prepared[list(rows)], lambda tokens: tokens)
+
+
+def image_inputs(images: ImageCache, preprocessing: ImagePreprocessing) -> Inputs:
+    made_by = f"{images.identity}, mean {preprocessing.mean}, std {preprocessing.std}"
+    return Inputs(images.contents, made_by, images.batch, preprocessing.normalize)
 
 
 class Ranks(Protocol):
@@ -75,7 +93,6 @@ def identity_of(
 
 def frozen_features(
     encoder: Encoder,
-    prepare: Callable[[Tensor], Tensor],
     inputs: Inputs,
     store: FeatureStore | None,
     precision: str,
@@ -87,7 +104,6 @@ def frozen_features(
 
     Args:
         encoder: its `Encoder.is_frozen` holds; on ``device``.
-        prepare: makes what the encoder reads of what ``inputs`` gives, on ``device``.
         store: keeps them for later runs; None: they are computed for this one.
         ranks: those who share the work; each gets all features.
 
@@ -113,7 +129,7 @@ def frozen_features(
 
             def compute(keys: list[str]) -> dict[str, np.ndarray]:
                 rows = [first[key] for key in keys]
-                features = _batch(encoder, prepare, inputs, rows, size, device)
+                features = _batch(encoder, inputs, rows, size, device)
                 return dict(zip(keys, features, strict=True))
 
             made = _step(keys, compute, store, ranks, size)
@@ -151,12 +167,7 @@ def _step(
 
 
 def _batch(
-    encoder: Encoder,
-    prepare: Callable[[Tensor], Tensor],
-    inputs: Inputs,
-    rows: list[int],
-    size: int,
-    device: torch.device,
+    encoder: Encoder, inputs: Inputs, rows: list[int], size: int, device: torch.device
 ) -> np.ndarray:
     """The features of up to ``size`` rows, float32; a batch is filled up with its last row."""
     given = inputs.read(rows)
@@ -164,7 +175,7 @@ def _batch(
     if given.ndim == 4:
         given = given.contiguous(memory_format=torch.channels_last)
     with threads(num_cores()):
-        features = encoder.features(prepare(given.to(device)))
+        features = encoder.features(inputs.prepare(given.to(device)))
     return features[: len(rows)].float().cpu().numpy()
 
 

@@ -1,6 +1,7 @@
 """`freeze: all` through MMF: features once, the same probabilities whatever is cached."""
 
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,9 +9,13 @@ import torch
 from conftest import add_tiny_clip
 
 from mmf_hm_concat import MemeClassifier
+from mmf_hm_concat.data.layout import find_layout
+from mmf_hm_concat.data.table import read_splits
 from mmf_hm_concat.encoders import base
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.inference.classifier import load_member
+from mmf_hm_concat.inference.splits import predict_memes
+from mmf_hm_concat.reports.run_memes import predict
 from mmf_hm_concat.training.checkpoints import FROZEN, load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -67,6 +72,19 @@ def test_a_second_run_computes_nothing_and_ends_with_the_same_bytes(
     assert counted == {"vision": 0, "language": 0}
     # Another fusion takes the same features.
     mmf(tmp_path / "product", *frozen, f"{MODEL}.fusion=product")
+    assert counted == {"vision": 0, "language": 0}
+
+
+def test_evaluation_and_report_take_what_the_run_computed(frozen, cold, counted, sample):
+    cache = Path(frozen[-1].partition("=")[2])
+    test = find_layout(sample, {"test": "test"}, cache_dir=cache, needed=("test",))
+    memes = read_splits(test, labels={})["test"]
+    written = pd.read_csv(cold[0] / "submission.csv").proba.tolist()
+    member = load_member(cold[0])
+    assert predict_memes(member, memes, cache).tolist() == written
+    found = predict(member, memes, cache)
+    assert found.proba.tolist() == written
+    assert found.mean_pixels.shape == (3, 32, 32)
     assert counted == {"vision": 0, "language": 0}
 
 

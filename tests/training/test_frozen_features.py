@@ -35,7 +35,7 @@ class Reads:
 
     def __init__(self, fails_at=None):
         self.rows, self.fails_at = [], fails_at
-        self.inputs = Inputs(KEYS, "32px", self)
+        self.inputs = Inputs(KEYS, "32px", self, prepare)
 
     def __call__(self, rows):
         if self.fails_at in rows:
@@ -45,7 +45,7 @@ class Reads:
 
 
 def compute(encoder, reads, store=None, ranks=None):
-    features, rows = frozen_features(encoder, prepare, reads.inputs, store, "fp32", CPU, ranks)
+    features, rows = frozen_features(encoder, reads.inputs, store, "fp32", CPU, ranks)
     assert features.dtype == torch.float32 and len(features) == 19
     return features[rows]
 
