@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,18 @@ def add_tiny_clip(folder, name="tiny-clip"):
     (folder / f"{name}.json").write_text(json.dumps(TINY_CLIP))
     open_clip.add_model_config(folder / f"{name}.json")
     return name
+
+
+@pytest.fixture(autouse=True)
+def no_logs_of_earlier_runs():
+    """MMF adds handlers with each run in a process: to files, and to a stream of that test."""
+    yield
+    for name in ("mmf.train", "py.warnings"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            with suppress(OSError):  # a test's disk was full
+                handler.close()
 
 
 @pytest.fixture(scope="session")

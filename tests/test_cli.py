@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -63,7 +64,9 @@ def test_config_show_prints_what_a_project_changes():
 
 def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
     program = [BIN / "hm_concat", "sample", tmp_path / "sample", "--memes", "20000"]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as running:
+    # Whatever started the tests may ignore it, as a shell does for what runs in the background.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as running:
         while not list(tmp_path.glob(".sample-*/sample/img/*")):  # at work
             assert running.poll() is None
             time.sleep(0.05)

@@ -12,7 +12,7 @@ import yaml
 
 from mmf_hm_concat import MemeClassifier
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.training.checkpoints import load_checkpoint
+from mmf_hm_concat.training.checkpoints import FROZEN, load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -233,7 +233,7 @@ def test_our_model_takes_encoders_of_mmf(run, few, bert, tmp_path):
     run(path, tmp_path, *options, predict=True)
     check_submission(tmp_path, few)
     before = torch.load(bert / "pytorch_model.bin", weights_only=True)
-    after = load_checkpoint(tmp_path / "best.ckpt")["model"]
+    after = load_checkpoint(tmp_path / FROZEN)["model"]
     name = "encoder.layer.0.output.dense.weight"  # frozen
     assert torch.equal(after[f"network.language_module.network.{name}"], before[name])
     with pytest.raises(InputError, match="mmf_predict"):
