@@ -41,10 +41,17 @@ TUTORIAL_MEMES = 1000
 BATCH, FREQUENCY, WORKERS = 32, 2, 16  # our defaults; the tutorial's number of workers
 
 
-def mmf_training(folder: Path, cache: str, network: str, epochs: int) -> float:
+def mmf_training(
+    folder: Path,
+    cache: str,
+    network: str,
+    epochs: int,
+    *options: str,
+    save_dir: Path | None = None,
+) -> float:
     """Memes a second within the epochs, by the log of a whole `mmf_run`."""
     install()
-    output, run = io.StringIO(), Path(tempfile.mkdtemp(dir=folder))
+    output, run = io.StringIO(), save_dir or Path(tempfile.mkdtemp(dir=folder))
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         mmf_run(
             [
@@ -59,6 +66,7 @@ def mmf_training(folder: Path, cache: str, network: str, epochs: int) -> float:
                 "training.report=false",
                 f"env.save_dir={run}",
                 f"env.cache_dir={folder / 'mmf'}",
+                *options,
             ]
         )
     log = (run / "train.log").read_text()

@@ -10,6 +10,8 @@ dataset files, archives         MMF's builder: the first rank reads them, a barr
 text model: fitted              a lock of the cache (`utils.locks`); a copy in the run's folder by
                                 `on_first_rank`
 image cache                     its lock; rows are only appended, and compared by checksum
+frozen features                 the first rank reads and writes the cache under its lock; each batch
+                                is shared, and its features, or an error, go to all
 checkpoint to start from        `on_first_rank` finds and mends it, `on_every_rank` loads it
 earlier run set aside, config   `on_first_rank`
 batches                         a share of the same order, from seed and epoch alone
