@@ -49,7 +49,7 @@ def mmf_training(
     *options: str,
     save_dir: Path | None = None,
 ) -> float:
-    """Memes a second within the epochs, by the log of a whole `mmf_run`."""
+    """Samples/s within the epochs, by the log of a whole `mmf_run`."""
     install()
     output, run = io.StringIO(), save_dir or Path(tempfile.mkdtemp(dir=folder))
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):

@@ -23,6 +23,7 @@ from mmf.utils.configuration import get_mmf_env
 from omegaconf import DictConfig
 from torch import Tensor
 
+from mmf_hm_concat.config.check import unknown
 from mmf_hm_concat.data.features_file import FeaturesFile
 from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.sampling import class_weights, sample_training
@@ -31,7 +32,7 @@ from mmf_hm_concat.encoders.fasttext_model import mean_and_std
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.mmf_plugin.configuration import CONFIGS, unknown
+from mmf_hm_concat.mmf_plugin.configuration import CONFIGS
 from mmf_hm_concat.mmf_plugin.given_features import given_features
 from mmf_hm_concat.mmf_plugin.processors import (
     FastTextSentenceVector,

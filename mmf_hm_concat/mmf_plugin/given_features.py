@@ -7,7 +7,7 @@ from mmf.utils.distributed import is_master
 from omegaconf import OmegaConf
 
 from mmf_hm_concat.config.check import lookup
-from mmf_hm_concat.config.combinations import BRANCHES, BRANCHES_OF_MMF
+from mmf_hm_concat.config.model_and_data import BRANCHES, BRANCHES_OF_MMF
 from mmf_hm_concat.data.features_file import FeaturesFile, read_features, say_lacking
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.processors import _own_config

@@ -39,7 +39,7 @@ import torch
 from mmf.utils.configuration import Configuration
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.mmf_plugin import configuration
+from mmf_hm_concat.mmf_plugin import command_line, configuration
 from mmf_hm_concat.mmf_plugin.distributed import (
     join_process_group,
     lost_rank,
@@ -74,14 +74,14 @@ def install() -> None:
     Raises:
         InputError: under `torchrun`, what `join_process_group` refuses.
     """
-    if Configuration._decode_value is not configuration.decode_value:
+    if Configuration._decode_value is not command_line.decode_value:
         Configuration._build_opt_list = configuration.build_opt_list
         Configuration._build_user_config = configuration.build_user_config
         Configuration._build_model_config = configuration.build_model_config
         Configuration._build_dataset_config = configuration.build_dataset_config
         Configuration._build_demjson_config = configuration.build_demjson_config
         Configuration._merge_with_dotlist = configuration.merge_with_dotlist
-        Configuration._decode_value = configuration.decode_value
+        Configuration._decode_value = command_line.decode_value
         torch.multiprocessing.spawn = spawn  # type: ignore[assignment]
         print_input_errors()
     join_process_group()

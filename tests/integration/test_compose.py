@@ -50,7 +50,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def few(sample, tmp_path_factory):
-    """A release with few memes of the sample, in phase 1's layout."""
+    """Dataset files with few memes of the sample, in phase 1's layout."""
     folder = tmp_path_factory.mktemp("data") / "few"
     folder.mkdir()
     (folder / "img").symlink_to(sample / "img")

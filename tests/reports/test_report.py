@@ -271,7 +271,7 @@ def test_hateful_memes_are_blurred_until_one_asks(run, cache):
         own, near = card.split('<div class="near">')
         if "label: hateful" in own:  # image, where it looked, text, and at least one word
             assert own.count('class="blurred"') >= 4
-        for each in near.split('<div class="picture">')[1:]:
+        for each in near.split('<div class="image">')[1:]:
             assert ('class="blurred"' in each) == ("hateful, similarity" in each)
     assert 'id="unblur" checked>' in report_of(run, cache, split="train", unblur=True)[0]
 
