@@ -101,7 +101,7 @@ def test_importing_our_modules_changes_nothing_and_installing_changes_it_once(ca
 
 def test_mmf_loads_the_plug_in_by_name_and_by_path(cache, tmp_path):
     """A name as `mmf_hm_concat` is looked for on Python's path, a path is taken as it is."""
-    loaded = "ConcatVL True mmf_hm_concat.mmf_plugin.configuration"
+    loaded = "ConcatVL True mmf_hm_concat.mmf_plugin.command_line"
     for user_dir in ("mmf_hm_concat", str(PACKAGE)):
         assert run(MMF_LOADS, user_dir, cwd=tmp_path) == loaded
 
