@@ -23,7 +23,7 @@ from mmf.utils.configuration import Configuration
 from mmf.utils.env import setup_imports
 from reference import BATCH, Memes, epoch
 
-from mmf_hm_concat.cli import PROJECTS
+from mmf_hm_concat.cli.configs import PROJECTS
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
 
 REPEATS = 3

@@ -1,6 +1,7 @@
 """The command `hm_concat` itself: what holds for whatever it is asked to do."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmf_hm_concat.cli import _cache_dir, main
+from mmf_hm_concat.cli import main
+from mmf_hm_concat.cli.shared import cache_dir
 
 BIN = Path(sys.executable).parent
 
@@ -81,13 +83,13 @@ def test_the_cache_is_where_mmf_has_it(monkeypatch, tmp_path):
 
     for name in ("MMF_CACHE_DIR", "TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert _cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
+    assert cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert _cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
+    assert cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    assert _cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
+    assert cache_dir() == Path(_get_torch_home()) / "mmf" / "mmf_hm_concat"
     monkeypatch.setenv("MMF_CACHE_DIR", str(tmp_path / "mmf"))
-    assert _cache_dir() == tmp_path / "mmf" / "mmf_hm_concat"
+    assert cache_dir() == tmp_path / "mmf" / "mmf_hm_concat"
 
 
 def test_labels_in_place_of_probabilities_are_hinted_at(sample, tmp_path, capsys):
@@ -97,3 +99,16 @@ def test_labels_in_place_of_probabilities_are_hinted_at(sample, tmp_path, capsys
         (tmp_path / "s.csv").write_text("id,proba,label\n" + "".join(rows))
         assert main(["check", str(tmp_path / "s.csv"), "--data", str(sample)]) == 0
         assert ("all probabilities are 0 or 1" in capsys.readouterr().out) == hinted
+
+
+def test_a_shell_can_complete_commands_options_and_names(tmp_path):
+    def completions(line):
+        shell = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        out = tmp_path / "completions"
+        environment = {**os.environ, **shell, "_ARGCOMPLETE_STDOUT_FILENAME": str(out)}
+        subprocess.run([BIN / "hm_concat"], env=environment, check=True, stderr=subprocess.PIPE)
+        return [each.strip() for each in out.read_text().split("\v")]
+
+    assert {"check", "check-data"} <= {*completions("hm_concat ch")}
+    assert completions("hm_concat evaluate --pro") == ["--protocol"]
+    assert "concat/defaults" in completions("hm_concat config concat/")
