@@ -101,6 +101,21 @@ def test_labels_in_place_of_probabilities_are_hinted_at(sample, tmp_path, capsys
         assert ("all probabilities are 0 or 1" in capsys.readouterr().out) == hinted
 
 
+def test_check_gives_all_that_it_says_to_programs(sample, tmp_path, capsys):
+    truth = [line.split(",") for line in (sample / "test_truth.csv").read_text().splitlines()[1:]]
+    rows = [f"{int(each[0])},0.{int(each[-1]) + 3}{n},0\n" for n, each in enumerate(truth)]
+    csv, data = tmp_path / "s.csv", ["--data", str(sample), "--json", "--threshold", "1"]
+    csv.write_text("id,proba,label\n" + "".join(rows))
+    assert main(["check", str(csv), "--truth", str(sample / "test_truth.csv"), *data]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"] == [] and found["memes"] == len(truth)
+    assert found["scores"]["auroc"] == 1 and found["scores"]["accuracy"] < 1
+    csv.write_text("id,proba,label\n" + "".join(rows[1:]))
+    assert main(["check", str(csv), *data]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert "1 id is missing" in found["problems"][0] and found["scores"] is None
+
+
 def test_a_shell_can_complete_commands_options_and_names(tmp_path):
     def completions(line):
         shell = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}

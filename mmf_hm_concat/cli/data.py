@@ -1,9 +1,10 @@
 """Commands on data: `sample`, `check-data`, `explore`."""
 
 import argparse
+import json
 from pathlib import Path
 
-from mmf_hm_concat.cli.shared import Commands, add_unblur, cache_dir, print_lines
+from mmf_hm_concat.cli.shared import Commands, add_json, add_unblur, cache_dir, print_lines
 
 
 def add_sample(commands: Commands) -> None:
@@ -33,14 +34,23 @@ def add_check_data(commands: Commands) -> None:
         metavar="FILE",
         help="what features_file would be: check these, too",
     )
+    add.add_argument(
+        "--split",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="check only these: train, val, test, or a file's name, as dev_seen",
+    )
+    add_json(add)
     add.set_defaults(run=check_data)
 
 
 def check_data(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.reports.data_check import check_data as check
 
-    passed = check(chosen.data, cache_dir=cache_dir(), features=chosen.features, log=print_lines)
-    return 0 if passed else 1
+    found = check(chosen.data, chosen.split, cache_dir=cache_dir(), features=chosen.features)
+    print_lines(json.dumps(found.as_json(), indent=2) if chosen.json else str(found))
+    return 1 if found.problems else 0
 
 
 def add_explore(commands: Commands) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmf_hm_concat.cli.shared import Commands, add_unblur, cache_dir, print_lines
+from mmf_hm_concat.cli.shared import Commands, add_json, add_unblur, cache_dir, print_lines
 from mmf_hm_concat.errors import InputError, printable
 
 
@@ -49,7 +49,7 @@ def add_runs(commands: Commands) -> None:
         "folder", type=Path, nargs="?", default=Path("save"), metavar="DIR",
         help="a folder that holds runs, at any depth (./save)",
     )  # fmt: skip
-    add.add_argument("--json", action="store_true", help="for programs")
+    add_json(add)
     add.set_defaults(run=runs)
 
 
@@ -105,7 +105,7 @@ def add_evaluate(commands: Commands) -> None:
         choices=("papers",),
         help="select on dev_seen, report dev_seen, test_seen and test_unseen",
     )
-    add.add_argument("--json", action="store_true", help="for programs")
+    add_json(add)
     add.set_defaults(run=evaluate)
 
 

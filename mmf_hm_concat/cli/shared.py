@@ -17,6 +17,10 @@ def add_unblur(add: argparse.ArgumentParser) -> None:
     add.add_argument("--unblur", action="store_true", help="show hateful material from the start")
 
 
+def add_json(add: argparse.ArgumentParser) -> None:
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
 def add_data_options(add: argparse.ArgumentParser) -> None:
     add.add_argument("--data", type=Path, required=True, metavar="DIR", help="the dataset files")
     add.add_argument("--split", help="its test files, as test_seen; default as in training")

@@ -1,15 +1,18 @@
 """Commands on submissions: `check`, `show`, `ensemble`."""
 
 import argparse
+import json
 from pathlib import Path
 
 from mmf_hm_concat.cli.shared import (
     Commands,
     add_data_options,
+    add_json,
+    print_lines,
     read_test_memes,
     refuse_to_overwrite,
 )
-from mmf_hm_concat.errors import InputError, printable
+from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.text import counted
 
 
@@ -19,6 +22,7 @@ def add_check(commands: Commands) -> None:
     add_data_options(add)
     add.add_argument("--threshold", type=float, default=0.5)
     add.add_argument("--truth", type=Path, metavar="FILE", help="labels (csv or jsonl): score it")
+    add_json(add)
     add.set_defaults(run=check)
 
 
@@ -28,23 +32,29 @@ def check(chosen: argparse.Namespace) -> int:
 
     memes = read_test_memes(chosen)
     problems = check_submission(chosen.submission, memes.number, threshold=chosen.threshold)
+    hint = None if problems else spread_hint(chosen.submission)
+    scores = None
+    if chosen.truth and not problems:
+        scores = score(chosen.submission, read_truth(chosen.truth))
+    if chosen.json:
+        found = {"submission": str(chosen.submission), "memes": len(memes), "problems": problems}
+        print_lines(json.dumps({**found, "hint": hint, "scores": scores}, indent=2))
+        return 1 if problems else 0
     for problem in problems:
-        print(printable(problem))
+        print_lines(problem)
     if problems:
         return 1
-    print(
+    print_lines(
         f"{chosen.submission}: {len(memes)} rows, one for each test meme, in order. Fit to upload."
     )
-    if hint := spread_hint(chosen.submission):
-        print(hint)
-    if chosen.truth:
-        result = score(chosen.submission, read_truth(chosen.truth))
-        auroc = (
-            "not defined (one class only)" if result["auroc"] is None else f"{result['auroc']:.4f}"
-        )
-        print(
-            f"Against the truth: AUROC {auroc} (0.5 is chance, 1 is perfect), accuracy "
-            f"{result['accuracy']:.4f}, macro-F1 {result['macro_f1']:.4f}."
+    if hint:
+        print_lines(hint)
+    if scores:
+        auroc = scores["auroc"]
+        said = "not defined (one class only)" if auroc is None else f"{auroc:.4f}"
+        print_lines(
+            f"Against the truth: AUROC {said} (0.5 is chance, 1 is perfect), accuracy "
+            f"{scores['accuracy']:.4f}, macro-F1 {scores['macro_f1']:.4f}."
         )
     return 0
 

@@ -28,6 +28,7 @@ import pandas as pd
 
 from mmf_hm_concat.data.annotations import (
     MISSING,
+    NO_FOLDER,
     Problem,
     field_checks,
     read_json_lines,
@@ -111,7 +112,7 @@ def check_splits(
             notes += found
         except InputError as error:
             errors.append(str(error))
-    return tables, errors, notes + compare(tables)
+    return tables, [*dict.fromkeys(errors)], notes + compare(tables)
 
 
 def check_memes(
@@ -151,6 +152,7 @@ def _read_fields(
     Raises InputError with the problems of all files, or when there are no memes.
     """
     problems: list[Problem] = []
+    no_folder: list[str] = []
     fields: dict[str, list] = {column: [] for column in ("id", "img", "text", "label")}
     places: list[tuple[str, int]] = []
     bad: set[int] = set()
@@ -164,6 +166,7 @@ def _read_fields(
             values = [each.get(field, MISSING) for each in objects]
             for index, what in enumerate(map(check, values)):
                 if what is not None:
+                    no_folder += [what] if what.endswith(NO_FOLDER) else []
                     value = values[index]
                     shown = "is missing" if value is MISSING else f"= {shortened(value)}"
                     problems.append(Problem(str(file), lines[index], f"{field} {shown}: {what}."))
@@ -172,11 +175,17 @@ def _read_fields(
             fields[field] += values
     fields["label"] = [None if label is MISSING else label for label in fields["label"]]
     repeated = _repeated_ids(fields, places, bad, problems)
+    causes = []
+    if places and len(no_folder) == len(places):  # one cause, however many memes and splits
+        problems = [each for each in problems if not each.what.endswith(f"{NO_FOLDER}.")]
+        causes = [f"None of the images is there: {no_folder[0]}."]
+        if not problems:
+            raise InputError(causes[0])
     if problems:
         order = {str(file): place for place, file in enumerate(files)}
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
         head = f"{split}: {counted(len(problems), 'problem')}:"
-        raise InputError("\n  ".join([head, *first_and_more(problems, SHOWN)]))
+        raise InputError("\n  ".join([head, *first_and_more(problems, SHOWN), *causes]))
     if not places:
         raise InputError(f"{split}: no memes in {', '.join(map(str, files))}.")
     return fields, places, repeated

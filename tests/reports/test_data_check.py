@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmf_hm_concat.cli import main
 from mmf_hm_concat.reports.data_check import check_data
 
 
@@ -35,10 +36,9 @@ def write(folder, split, *memes):
 
 @pytest.fixture
 def check(tmp_path):
-    def check(data_dir, **more):
-        lines = []
-        good = check_data(data_dir, cache_dir=tmp_path / "cache", log=lines.append, **more)
-        return good, "\n".join(lines)
+    def check(data_dir, *splits, **more):
+        found = check_data(data_dir, splits, cache_dir=tmp_path / "cache", **more)
+        return not found.problems, str(found)
 
     return check
 
@@ -162,19 +162,60 @@ def test_no_folder(tmp_path, check):
     assert "does not exist" in text
 
 
-def test_a_zip_and_other_splits(tmp_path, folder, check):
+def test_a_zip_and_one_file_of_it(tmp_path, folder, check):
     with zipfile.ZipFile(tmp_path / "hm.zip", "w") as archive:
         for file in folder.rglob("*.*"):
             archive.write(file, file.relative_to(folder))
-    good, text = check(tmp_path / "hm.zip", splits={"train": "dev_unseen"})
+    (folder / "train.jsonl").unlink()
+    good, text = check(tmp_path / "hm.zip", "dev_unseen")
     assert good
-    assert row(text, "train")[1:3] == ["dev_unseen.jsonl", "3"]
-    assert row(text, "train.jsonl")[1:3] == ["train.jsonl", "4"]
+    assert row(text, "dev_unseen")[1:3] == ["dev_unseen.jsonl", "3"]
+    assert "train" not in text
 
 
-def test_it_prints_by_default(folder, tmp_path, capsys):
-    assert check_data(folder, cache_dir=tmp_path)
-    assert "share hateful" in capsys.readouterr().out
+def test_splits_that_are_named_are_checked_alone_and_have_to_be_there(folder, check):
+    (folder / "train.jsonl").unlink()
+    (folder / "img/00001.png").unlink()
+    good, text = check(folder, "test", "dev_seen")
+    assert good
+    assert row(text, "test")[1:3] == ["test_unseen.jsonl", "2"]
+    assert row(text, "dev_seen")[1:3] == ["dev_seen.jsonl", "3"]
+    good, text = check(folder, "test", "dev_sen")
+    assert not good
+    assert "no files for dev_sen" in text and "There are dev_seen.jsonl, " in text
+
+
+def test_a_folder_of_images_that_is_missing_is_one_cause(folder, check):
+    (folder / "img").rename(folder / "pictures")
+    good, text = check(folder)
+    assert not good
+    cause = f"None of the images is there: {folder}/img does not exist: put the folder"
+    assert text.count(cause) == 1 and ".png" not in text
+    write(folder, "train", meme(1), meme(2) | {"label": 7})
+    good, text = check(folder)
+    assert "train.jsonl, line 2, label = 7: write 0 (benign) or 1 (hateful)" in text
+    assert "train: 1 problem:" in text and ".png" not in text
+
+
+def test_one_mistyped_folder_is_named_where_it_stands(folder, check):
+    write(folder, "train", meme(1), meme(4) | {"img": "imgs/00004.png"})
+    assert (
+        f"train.jsonl, line 2, img = 'imgs/00004.png': {folder}/imgs does not" in check(folder)[1]
+    )
+
+
+def test_the_command_gives_all_of_it_to_programs(folder, capsys):
+    assert main(["check-data", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    files = [f"{folder}/{name}.jsonl" for name in ("dev_seen", "dev_unseen")]
+    counts = {"memes": 5, "hateful": 1, "benign": 4, "unlabelled": 0}
+    assert found["splits"]["val"] == {"files": files, **counts}
+    assert found["can_be_used"] and found["problems"] == [] and found["images"] == str(folder)
+    (folder / "img/00002.png").write_bytes(b"not an image")
+    assert main(["check-data", str(folder), "--json", "--split", "train"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["can_be_used"] and "00002.png" in found["problems"][0]
+    assert [*found["splits"]] == ["train"]
 
 
 def test_features_files_are_checked_against_the_splits(folder, check, tmp_path):
