@@ -90,8 +90,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
-# How it ends what is wrong with each image of a folder that is not there.
-NO_FOLDER = "does not exist: put the folder with the images there"
+# How it begins what is wrong with an image that is not there.
+NOT_IN = "is not in"
 
 
 def field_checks(images: Path, labels: bool) -> dict[str, Callable[[Any], str | None]]:
@@ -119,11 +119,9 @@ def field_checks(images: Path, labels: bool) -> dict[str, Callable[[Any], str | 
             listed[folder] = _regular_files(Path(images) / folder)
         if name in listed[folder]:
             return None
-        if not _exists(Path(images) / folder):
-            return f"{Path(images) / folder} {NO_FOLDER}"
         if _exists(Path(images) / value):
             return f"is not a regular file in {images}: put the image there"
-        return f"is not in {images}: put the image there, or take the line out"
+        return f"{NOT_IN} {images}: put the image there, or take the line out"
 
     def text(value: Any) -> str | None:
         if type(value) is str and encodes(value):

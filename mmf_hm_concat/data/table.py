@@ -28,7 +28,7 @@ import pandas as pd
 
 from mmf_hm_concat.data.annotations import (
     MISSING,
-    NO_FOLDER,
+    NOT_IN,
     Problem,
     field_checks,
     read_json_lines,
@@ -152,7 +152,7 @@ def _read_fields(
     Raises InputError with the problems of all files, or when there are no memes.
     """
     problems: list[Problem] = []
-    no_folder: list[str] = []
+    not_there: list[str] = []
     fields: dict[str, list] = {column: [] for column in ("id", "img", "text", "label")}
     places: list[tuple[str, int]] = []
     bad: set[int] = set()
@@ -166,8 +166,8 @@ def _read_fields(
             values = [each.get(field, MISSING) for each in objects]
             for index, what in enumerate(map(check, values)):
                 if what is not None:
-                    no_folder += [what] if what.endswith(NO_FOLDER) else []
                     value = values[index]
+                    not_there += [value] if what.startswith(NOT_IN) else []
                     shown = "is missing" if value is MISSING else f"= {shortened(value)}"
                     problems.append(Problem(str(file), lines[index], f"{field} {shown}: {what}."))
                     values[index] = None
@@ -176,9 +176,10 @@ def _read_fields(
     fields["label"] = [None if label is MISSING else label for label in fields["label"]]
     repeated = _repeated_ids(fields, places, bad, problems)
     causes = []
-    if places and len(no_folder) == len(places):  # one cause, however many memes and splits
-        problems = [each for each in problems if not each.what.endswith(f"{NO_FOLDER}.")]
-        causes = [f"None of the images is there: {no_folder[0]}."]
+    if len(not_there) == len(places) > 1:  # one cause, however many memes and splits
+        problems = [each for each in problems if f": {NOT_IN} " not in each.what]
+        folder = (Path(images) / not_there[0]).parent
+        causes = [f"None of the images is there: put them into {folder}."]
         if not problems:
             raise InputError(causes[0])
     if problems:

@@ -5,337 +5,143 @@
 0.031
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
-from tqdm import tqdm
 
-from mmf_hm_concat.config.of_checkpoint import checked_config
-from mmf_hm_concat.data.features_file import read_features, say_lacking
-from mmf_hm_concat.encoders.fasttext_model import load_text_model
-from mmf_hm_concat.encoders.given_features import width_in
-from mmf_hm_concat.encoders.image_preprocessing import ImagePreprocessing
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.models.build import NoMemory, build_network, text_preparation
-from mmf_hm_concat.models.network import NOTHING, FusionNetwork
-from mmf_hm_concat.training import checkpoints
-from mmf_hm_concat.training.batch_samplers import EvalBatchSampler, evaluation_batch
-from mmf_hm_concat.training.frozen_weights import all_weights
-from mmf_hm_concat.training.precision import autocast, choose_precision, threads
-from mmf_hm_concat.utils.parallel import num_cores
+from mmf_hm_concat.inference.member import ImageSource, Member, load_member
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ImageSource = str | Path | Image.Image
-
-
-class NeedsMMF(InputError):
-    """A run of another model, or with parts that only MMF can build."""
 
 
 class MemeClassifier:
     """One trained `concat_vl` or the mean of several; made by `load`.
 
-    Calling it with an image (a path or a PIL image) and a text gives P(hateful), a float in
-    [0, 1]; with a sequence of each, a list of them. On a CPU it is the same number, bit for bit,
-    that mmf_predict writes on the same machine.
+    On a CPU it gives the same numbers, bit for bit, that mmf_predict writes on the same machine.
     """
 
-    def __init__(self, members: Sequence["Member"]):
+    def __init__(self, members: Sequence[Member]):
         self.members = members
 
     @classmethod
-    def load(cls, *runs: str | Path) -> "MemeClassifier":
+    def load(
+        cls, *runs: str | Path, device: str | None = None, batch_size: int | None = None
+    ) -> "MemeClassifier":
         """Load the best checkpoint of a run, or of several.
 
         Args:
             runs: each a run's `env.save_dir`, or one checkpoint in it.
+            device: "cpu", "cuda" or "cuda:1"; by default the GPU, if the run was trained on one
+                and one is here.
+            batch_size: memes at once. By default as many as mmf_predict takes; another number may
+                change the last digits.
 
         Raises:
             InputError: no checkpoint, one of another model, or a text model that is missing or
-                not the one the checkpoint was trained with.
+                not the one the checkpoint was trained with; no such device; or a batch size that
+                is none.
         """
         if not runs:
             raise InputError("MemeClassifier.load needs the folder of a run, or of several.")
-        return cls([load_member(Path(run)).without_vectors(run) for run in runs])
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise InputError(f"batch_size = {batch_size!r}: give a whole number from 1.")
+        members = [load_member(Path(run), device).without_vectors(run) for run in runs]
+        for member in members:
+            member.batch_size = batch_size or member.batch_size
+        return cls(members)
+
+    def __repr__(self) -> str:
+        return f"MemeClassifier({' | '.join(map(repr, self.members))})"
 
     def __call__(
-        self, image: ImageSource | Sequence[ImageSource], text: str | Sequence[str]
+        self,
+        image: "ImageSource | np.ndarray | Iterable[ImageSource | np.ndarray] | pd.DataFrame",
+        text: str | Iterable[str] | None = None,
     ) -> float | list[float]:
-        """P(hateful), as the class says.
+        """P(hateful), in [0, 1]: of one meme, or a list of many.
+
+        Args:
+            image: a path, a Pillow image or a NumPy array, uint8 (H, W), (H, W, 3) or (H, W, 4);
+                or many of them: a list, a column of a frame, a generator, an array (N, H, W, 3).
+                Or a pandas frame with the columns `image` and `text`.
+            text: the text on it, maybe empty; or as many as there are images.
 
         Raises:
-            InputError: not as many texts as images, or an image that cannot be read.
+            InputError: an argument is something else, not as many texts as images, or an image
+                that cannot be read.
         """
-        if isinstance(image, ImageSource) and isinstance(text, str):
-            return self._probabilities([image], [text])[0]
-        if isinstance(image, ImageSource) or isinstance(text, str):
+        if hasattr(image, "columns"):
+            image, text = _columns(image, text)
+        if text is None:
+            raise InputError('text is missing: give the text on the image, "" for none.')
+        one_image, one_text = _is_one_image(image), isinstance(text, str)
+        images: list[Any] = [image] if one_image else _listed(image, "image")
+        texts: list[Any] = [text] if one_text else _listed(text, "text")
+        if one_image and one_text:
+            return self._probabilities([_image(image, "image")], texts)[0]
+        if one_image or one_text:
             raise InputError("Give one image and one text, or a list of each.")
-        if len(image) != len(text):
-            raise InputError(f"{len(image)} images but {len(text)} texts: give one text an image.")
-        return self._probabilities(image, text)
+        if len(images) != len(texts):
+            raise InputError(
+                f"{len(images)} images but {len(texts)} texts: give one text an image."
+            )
+        for i, each in enumerate(texts):
+            if not isinstance(each, str):
+                raise InputError(f'text {i} is {_said(each)}: give a text, "" for none.')
+        images = [_image(each, f"image {i}") for i, each in enumerate(images)]
+        return self._probabilities(images, [str(each) for each in texts])
 
     def _probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
         columns = [member.probabilities(images, texts) for member in self.members]
         return [sum(row) / len(row) for row in zip(*columns, strict=True)]
 
 
-class Member:
-    """One network with what it needs to see a meme as it did in training.
-
-    Attributes:
-        config: of the run, plain and checked.
-        texts_made_by: what ``prepare_text`` depends on besides the text; "" without it.
-        features_files: by branch ("language", "vision"), the file of its vectors, if it has one.
-    """
-
-    def __init__(
-        self,
-        network: FusionNetwork,
-        prepare_text: Callable[[Sequence[str]], Tensor] | None,
-        image_size: int,
-        precision: str,
-        device: torch.device,
-        config: Mapping[str, Any],
-        texts_made_by: str = "",
-        features_files: Mapping[str, str] = MappingProxyType({}),
-    ):
-        network.eval().to(device)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.prepare_text, self.image_size = prepare_text, image_size
-        self.precision, self.device = precision, device
-        self.config = config
-        self.texts_made_by, self.features_files = texts_made_by, features_files
-
-    @property
-    def reads_images(self) -> bool:
-        """Whether it has an image branch, and that one an encoder."""
-        return self.network.vision_module is not None and "vision" not in self.features_files
-
-    def without_vectors(self, run: str | Path) -> "Member":
-        """This member, for what knows an image and a text; InputError if these are not enough."""
-        for branch, file in self.features_files.items():
-            key = f"model_config.concat_vl.{branch}.features_file"
-            what = "texts" if branch == "language" else "images"
-            raise InputError(
-                f"{run}: this run does not read {what}, but a vector for each meme, which another "
-                f"program made ({key} = {file}): an image and a text are not enough. Make vectors "
-                "of the new memes with the same encoder, and predict with mmf_predict ... "
-                f"{key}=FILE."
-            )
-        return self
-
-    def given(self, memes: "pd.DataFrame") -> dict[str, Tensor]:
-        """By branch, the vectors of memes, float32 (N, L); {} without any file.
-
-        Args:
-            memes: of its columns, ``number`` (data/table.py) is read where there is a file.
-
-        Raises:
-            InputError: a file cannot be read, or lacks a meme.
-        """
-        found = {}
-        for branch, path in self.features_files.items():
-            ids = memes["number"].tolist()
-            key = f"model_config.concat_vl.{branch}.features_file"
-            try:
-                file = read_features(path, ids)
-            except InputError as error:
-                raise InputError(f"{key}: {error}") from None
-            if lacking := file.lacking(ids):
-                raise InputError(
-                    f"{key}: {say_lacking(file.path, lacking, len(ids))}. Take splits that it has, "
-                    "or what mmf_predict writes for the others, with their own features_file."
-                )
-            found[branch] = torch.from_numpy(file.values[file.rows(ids)])
-        return found
-
-    def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
-        """P(hateful) of each meme."""
-
-        def pixels(rows: Sequence[int]) -> Tensor:
-            resized = [
-                self.preprocessing.resize(read_rgb(images[i]), self.image_size) for i in rows
-            ]
-            return torch.stack([torch.from_numpy(image) for image in resized]).permute(0, 3, 1, 2)
-
-        return self.probabilities_of(len(texts), self.prepared(texts), pixels).tolist()
-
-    def prepared(self, texts: Sequence[str]) -> Tensor | None:
-        """What the text branch takes of each text, (N, ...); None without one."""
-        return None if self.prepare_text is None else self.prepare_text(texts)
-
-    @property
-    def preprocessing(self) -> ImagePreprocessing:
-        return self.network.vision_module.preprocessing
-
-    def probabilities_of(
-        self,
-        count: int,
-        prepared: Tensor | None,
-        pixels_of: Callable[[Sequence[int]], Tensor] | None,
-        given: Mapping[str, Tensor] = NOTHING,
-    ) -> np.ndarray:
-        """P(hateful) of ``count`` memes, float64 (N,).
-
-        Args:
-            prepared: what `prepared` gives of their texts.
-            pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); None
-                without an image branch that reads them.
-            given: by branch, in place of the two others, the features of the memes that are
-                known beforehand: what `given` gives, or `known_features.known_features`.
-        """
-        found = np.empty(count)
-        reads_images = self.reads_images and "vision" not in given
-        # Always the same shape, as mmf_predict: another one may round otherwise.
-        batches = EvalBatchSampler(count, evaluation_batch(self.device.type, self.image_size))
-        done = 0
-        bar = tqdm(batches, desc="predicting", unit="batch", leave=False, disable=None)
-        for rows in bar:
-            used = list(dict.fromkeys(rows))
-            text = None if prepared is None else prepared[rows].to(self.device)
-            image_B3HW = None
-            kept = {branch: each[rows].to(self.device) for branch, each in given.items()}
-            if reads_images and pixels_of:
-                pixels = pixels_of(used)
-                # What fills up the last batch is read once.
-                padded = pixels[[*range(len(used)), *[len(used) - 1] * (len(rows) - len(used))]]
-                padded = padded.contiguous(memory_format=torch.channels_last)
-                image_B3HW = self.preprocessing.normalize(padded.to(self.device))
-            with (
-                threads(num_cores()),
-                torch.inference_mode(),
-                autocast(self.precision, self.device),
-            ):
-                logits = self.network(text, image_B3HW, kept).float().cpu()
-            proba = torch.softmax(logits.double(), dim=1)[: len(used), 1]
-            found[done : done + len(used)] = proba.numpy()
-            done += len(used)
-        self.check(found)
-        return found
-
-    def check(self, found: np.ndarray) -> None:
-        """Raise InputError for probabilities that are none."""
-        if not np.isfinite(found).all():
-            raise InputError(
-                "The network gives NaN instead of a probability: its weights are too large for "
-                f"{self.precision}."
-            )
-
-
-def load_member(path: Path) -> Member:
-    """Load one checkpoint; see `MemeClassifier.load`."""
-    path = path / checkpoints.BEST if path.is_dir() else path
-    state = checkpoints.load_checkpoint(path)
-    config = checked_config(state, path)
-    data = config["dataset_config"].get("hm_competition")
-    if config.get("model") != "concat_vl" or data is None:
-        raise NeedsMMF(
-            f"{path}: MemeClassifier loads concat_vl trained on hm_competition; this is "
-            f"{config.get('model')} on {config.get('datasets')}."
-        )
-    model = config["model_config"]["concat_vl"]
-    files = {b: model[b]["features_file"] for b in ("language", "vision") if _has_file(model[b])}
-    try:
-        network = _network(model, state, path)
-    except InputError as error:
-        if any((model[b] or {}).get("mmf_encoder") for b in ("language", "vision")):
-            raise NeedsMMF(str(error)) from None
-        raise
-    prepare_text, made_by, image_size = None, "", 0
-    if model["language"] and "language" not in files:
-        prepare_text, made_by = _text_preparation(
-            model, data["processors"], state["text_model"], path
-        )
-    if model["vision"] and "vision" not in files:
-        # Its weights were not asked for, so only the checkpoint knows what they want.
-        network.vision_module.preprocessing = ImagePreprocessing(**state["image_preprocessing"])
-        image_size = _params(data["processors"], "image_processor", "resnet_image", path)["size"]
-        if image_size == "auto":
-            image_size = network.vision_module.preprocessing.size
-    use_cuda = torch.cuda.is_available() and "cuda" in config["training"]["device"]
-    device = torch.device("cuda" if use_cuda else "cpu")
-    precision, _ = choose_precision(config["training"]["precision"], device)
-    return Member(network, prepare_text, image_size, precision, device, config, made_by, files)
-
-
-def _has_file(branch: Mapping[str, Any] | None) -> bool:
-    return bool(branch and branch.get("features_file"))
-
-
-def _text_preparation(
-    model: dict[str, Any], processors: dict[str, Any], wanted: str, path: Path
-) -> tuple[Callable[[Sequence[str]], Tensor], str]:
-    """What makes tensors of texts, the same as in training, and its identity.
-
-    Its checksum is ``wanted``.
-    """
-    preparation = text_preparation(model)
-    if preparation is None:
-        _params(processors, "text_processor", "fasttext_sentence_vector", path)
-        file = checkpoints.folder_of_run(path) / checkpoints.TEXT_MODEL
-        text_model = load_text_model(file, wanted)
-        return lambda texts: torch.from_numpy(text_model.vectors(texts)), wanted
-    if preparation.checksum != wanted:
+def _columns(frame: Any, text: Any) -> tuple[Any, Any]:
+    """The two columns of a frame that is given in place of images and texts."""
+    if text is not None:
+        raise InputError("A frame has its texts in its column `text`: give nothing beside it.")
+    if missing := [name for name in ("image", "text") if name not in frame.columns]:
         raise InputError(
-            f"{path}: was trained with a text encoder whose files have the checksum {wanted[:12]}; "
-            f"here is {preparation.identity}. Install the version that it was trained with."
+            f"The frame has no column {' and no '.join(missing)}; it has "
+            f"{', '.join(map(str, frame.columns))}. Rename: frame.rename(columns={{...}})."
         )
-    return preparation.prepare, preparation.identity
+    return frame["image"], frame["text"]
 
 
-def _network(model: dict[str, Any], state: dict[str, Any], path: Path) -> FusionNetwork:
-    """The network that the checked config describes, with the checkpoint's weights."""
-    # The checkpoint's weights replace the pretrained ones: no need to have or download a file.
-    plain = {
-        name: model[name] and {**model[name], "weights": "none"} for name in ("language", "vision")
-    }
-    described = {**model, **plain}
-    for name in filter(lambda name: _has_file(model[name]), plain):
-        described[name]["in_features"] = width_in(state["model"], name) or 1  # 1: told as damaged
-    whole = all_weights(state, path)
-    weights = {key.removeprefix("network."): value for key, value in whole.items()}
-    try:
-        network = _without_memory(described)
-        checkpoints.load_weights(network, weights, path)
-        if any(each.is_meta for each in network.buffers()):  # CLIP's mask is in no checkpoint
-            network = build_network(described)
-            checkpoints.load_weights(network, weights, path)
-    except InputError as problem:
-        message = str(problem).removeprefix(f"{path}: ")
-        raise InputError(f"{path}: {message}") from None
-    for key, weight in network.named_parameters():
-        if not weight.isfinite().all():
-            raise InputError(
-                f"{path}: {key} holds NaN or infinite weights, so it can predict nothing. Train "
-                "again, with a lower optimizer.params.lr or training.precision=fp32."
-            )
-    return network
+def _is_one_image(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.dtype != object and value.ndim in (2, 3)
+    return isinstance(value, ImageSource)
 
 
-def _without_memory(model: dict[str, Any]) -> FusionNetwork:
-    """A network without weights, of which only the shapes are to be compared."""
-    try:
-        with NoMemory():
-            return build_network(model)
-    except InputError:  # a few networks of timm compute with their weights while they are built
-        return build_network(model)
+def _listed(values: Any, name: str) -> list[Any]:
+    if isinstance(values, bytes) or not isinstance(values, Iterable):
+        raise InputError(f"{name} is {_said(values)}: {_WANTED[name]}, or many of them.")
+    return list(values)
 
 
-def _params(processors: dict[str, Any], kind: str, type: str, path: Path) -> dict[str, Any]:
-    """The params of one of the two processors, if it is the one that we know without MMF."""
-    processor = processors[kind]
-    if processor["type"] != type:
-        raise NeedsMMF(
-            f"{path}: trained with the {kind} {processor['type']}; MemeClassifier knows {type} "
-            "only. Predict with mmf_predict."
-        )
-    return processor["params"]
+_WANTED = {
+    "image": "give a path, a Pillow image or a NumPy array, uint8 (H, W, 3)",
+    "text": "give a text",
+}
+
+
+def _image(value: Any, name: str) -> ImageSource:
+    if isinstance(value, ImageSource):
+        return value
+    pixels = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.size
+    if pixels and (value.ndim == 2 or value.shape[2:] in ((3,), (4,))):
+        return Image.fromarray(value)
+    raise InputError(f"{name} is {_said(value)}: {_WANTED['image']}.")
+
+
+def _said(value: Any) -> str:
+    """A wrong value as messages name it."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    return f"{str(value)[:40]!r}, of type {type(value).__name__}"

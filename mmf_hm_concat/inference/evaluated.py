@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.inference.classifier import Member, NeedsMMF, load_member
+from mmf_hm_concat.inference.member import Member, NeedsMMF, load_member
 from mmf_hm_concat.inference.splits import (
     Split,
     labelled,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.inference.classifier import load_member
+from mmf_hm_concat.inference.member import load_member
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.utils.files import atomic_write, why_unwritable
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmf_hm_concat.inference.classifier import Member
+from mmf_hm_concat.inference.member import Member
 from mmf_hm_concat.training.batch_samplers import EvalBatchSampler, evaluation_batch
 from mmf_hm_concat.training.precision import autocast, threads
 from mmf_hm_concat.utils.parallel import num_cores

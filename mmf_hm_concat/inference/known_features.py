@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmf_hm_concat.encoders.feature_store import FeatureStore
 from mmf_hm_concat.images.cache import ImageCache
-from mmf_hm_concat.inference.classifier import Member
+from mmf_hm_concat.inference.member import Member
 from mmf_hm_concat.training.frozen_features import (
     TEXTS_OR_IMAGES,
     frozen_features,

@@ -10,8 +10,8 @@ import pandas as pd
 
 from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Layout, find_layout
 from mmf_hm_concat.data.table import read_splits
-from mmf_hm_concat.inference.classifier import Member
 from mmf_hm_concat.inference.known_features import images_of, known_features
+from mmf_hm_concat.inference.member import Member
 
 # Annotation files that a data set may have beside train, each a split of its own.
 SPLITS = ("dev", "dev_seen", "dev_unseen", "test", "test_seen", "test_unseen")
@@ -77,7 +77,7 @@ def predict_memes(member: Member, memes: pd.DataFrame, cache_dir: Path) -> np.nd
     """P(hateful) of memes, float64 (N,): on a CPU bit for bit what mmf_predict writes.
 
     Args:
-        member: what `classifier.load_member` gives for a run.
+        member: what `load_member` gives for a run.
         memes: columns of data/table.py; labels are not looked at.
         cache_dir: keeps the decoded images, as in training.
 

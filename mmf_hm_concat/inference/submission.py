@@ -86,23 +86,33 @@ def write_submission(
         )
     numbers = [int(number) for number in memes["number"]]
     ids = [str(n) if id_format == "number" else f"{n:05d}" for n in numbers]
-    labels = (probabilities >= threshold).astype(int)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows(zip(ids, map(repr, probabilities.tolist()), labels.tolist(), strict=True))
     try:
         with atomic_write(path) as temporary:
-            temporary.write_text(text.getvalue(), "utf-8", newline="")
+            temporary.write_text(csv_of(ids, probabilities, threshold), "utf-8", newline="")
             problems = check_submission(temporary, numbers, threshold=threshold, judge_spread=False)
             if problems:
                 raise InputError(f"{path}: not written, the predictions are wrong. {problems[0]}")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error}).") from None
-    hateful = labels == 1
+    return summary_of(path, probabilities, threshold)
+
+
+def csv_of(ids: Sequence[str], probabilities: np.ndarray, threshold: float) -> str:
+    """The CSV of predictions, float64 (N,), its label 1 from ``threshold`` on."""
+    labels = (probabilities >= threshold).astype(int)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(zip(ids, map(repr, probabilities.tolist()), labels.tolist(), strict=True))
+    return text.getvalue()
+
+
+def summary_of(path: Path, probabilities: np.ndarray, threshold: float) -> Summary:
+    """What is said of a CSV of predictions, float64 (N,) with N > 0."""
+    hateful = probabilities >= threshold
     return Summary(
         path,
-        len(memes),
+        len(probabilities),
         float(hateful.mean()),
         float(probabilities[hateful].mean()) if hateful.any() else None,
         float(probabilities[~hateful].mean()) if not hateful.all() else None,

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from mmf_hm_concat.inference.classifier import Member
 from mmf_hm_concat.inference.features import (
     Features,
     image_features,
@@ -14,6 +13,7 @@ from mmf_hm_concat.inference.features import (
     probabilities,
     text_features,
 )
+from mmf_hm_concat.inference.member import Member
 from mmf_hm_concat.reports import plots
 from mmf_hm_concat.reports.page import Plot, Section, Table
 from mmf_hm_concat.reports.run_memes import Predicted

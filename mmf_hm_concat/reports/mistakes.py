@@ -11,8 +11,8 @@ from PIL import Image
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb
-from mmf_hm_concat.inference.classifier import Member
 from mmf_hm_concat.inference.features import Features, fused
+from mmf_hm_concat.inference.member import Member
 from mmf_hm_concat.reports.page import Card, Cards, Section, thumbnail
 from mmf_hm_concat.reports.run_memes import Predicted
 from mmf_hm_concat.reports.saliency import heat, saliency, words_that_matter

@@ -13,7 +13,6 @@ from torch import Tensor
 from mmf_hm_concat.data.layout import DEFAULT_SPLITS, Layout, find_layout
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
-from mmf_hm_concat.inference.classifier import Member, NeedsMMF, load_member
 from mmf_hm_concat.inference.features import (
     Features,
     given_features,
@@ -22,6 +21,7 @@ from mmf_hm_concat.inference.features import (
     text_features,
 )
 from mmf_hm_concat.inference.known_features import images_of, known_features
+from mmf_hm_concat.inference.member import Member, NeedsMMF, load_member
 from mmf_hm_concat.inference.submission import read_rows, values_of
 from mmf_hm_concat.reports.groups import distinct
 from mmf_hm_concat.reports.survey import read_annotations, with_looks

@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mmf_hm_concat.inference.classifier import Member
 from mmf_hm_concat.inference.features import Features, probabilities, text_features
+from mmf_hm_concat.inference.member import Member
 from mmf_hm_concat.reports.page import THUMBNAIL
 
 COLOURS = "inferno"  # of matplotlib: brightness grows with the value, so it reads in grey, too

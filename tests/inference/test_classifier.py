@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import BIN
@@ -14,6 +16,7 @@ from mmf_hm_concat import MemeClassifier, cli
 from mmf_hm_concat.data.table import read_memes
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
 from mmf_hm_concat.errors import InputError
+from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.models.build import build_network
 from mmf_hm_concat.training import checkpoints
 
@@ -54,6 +57,49 @@ def test_one_meme_by_path_or_as_an_image(run, memes, written, row):
     assert classifier(path, text) == written[row]
     with Image.open(path) as image:
         assert classifier(image, text) == written[row]
+
+
+def test_memes_in_whatever_they_come(run, memes, written):
+    classifier = MemeClassifier.load(run, device="cpu")
+    paths, texts = memes.path.tolist(), memes.text.tolist()
+    arrays = [np.asarray(read_rgb(path)) for path in paths]
+    frame = pd.DataFrame({"text": texts, "image": paths, "other": 1})
+    frame.index += 100
+    for images, of_them in (
+        (frame["image"], frame["text"]),
+        (frame, None),
+        (memes.path.iloc[::-1].iloc[::-1], iter(texts)),
+        ((path for path in paths), tuple(texts)),
+        (map(Path, paths), np.array(texts, dtype=object)),
+        (arrays, np.array(texts)),
+        ((Image.fromarray(each) for each in arrays), texts),
+    ):
+        assert classifier(images, of_them) == written
+    assert classifier(arrays[2], texts[2]) == written[2]
+    alike = [each for each in arrays if each.shape == arrays[0].shape]
+    assert classifier(np.stack(alike), [texts[0]] * len(alike))[0] == written[0]
+    grey = arrays[0][..., 0]
+    assert classifier(grey, "") == classifier(np.stack([grey] * 3, axis=2), "")
+
+
+def test_another_batch_size_changes_digits_at_most(run, memes, written):
+    classifier = MemeClassifier.load(run, batch_size=5)
+    assert classifier(memes.path, memes.text) == pytest.approx(written, abs=0.02)
+    for wrong in (0, "8", 2.5, True):
+        with pytest.raises(InputError, match=r"batch_size = .*: give a whole number from 1"):
+            MemeClassifier.load(run, batch_size=wrong)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps", 3.5])
+def test_a_device_that_is_not_here(run, device):
+    with pytest.raises(InputError, match=f"device = {device!r}: there is cpu"):
+        MemeClassifier.load(run, device=device)
+
+
+def test_what_it_is_can_be_read(run):
+    said = repr(MemeClassifier.load(run, run))
+    assert said.startswith(f"MemeClassifier({run}/best.ckpt: fasttext, resnet18, concat; ")
+    assert " on cpu | " in said
 
 
 def test_nothing_is_nothing(run):
@@ -105,6 +151,16 @@ def test_the_command_needs_no_mmf(run, memes):
         ("a.png", ["one"], "one image and one text, or a list of each"),
         (["a.png"], "one", "one image and one text, or a list of each"),
         ("nowhere.png", "one", r"nowhere\.png: no such file"),
+        ("a.png", None, "text is missing"),
+        (3, "one", "image is '3', of type int: give a path, a Pillow image or a NumPy"),
+        (["a.png", None], ["one", "two"], "image 1 is 'None', of type NoneType: give a path"),
+        (b"bytes", ["one"], "image is .*, of type bytes: give a path"),
+        (["a.png"], [float("nan")], "text 0 is 'nan', of type float: give a text"),
+        (["a.png"], 3, "text is '3', of type int"),
+        (np.ones((4, 4, 3)), "one", r"image is an array of float64 \(4, 4, 3\)"),
+        ([np.ones((4, 4, 2), np.uint8)], ["one"], r"image 0 is an array of uint8 \(4, 4, 2\)"),
+        (pd.DataFrame({"img": ["a"]}), None, "no column image and no text; it has img"),
+        (pd.DataFrame({"image": ["a"], "text": [""]}), ["one"], "give nothing beside it"),
     ],
 )
 def test_memes_that_cannot_be_judged(run, image, text, message):

@@ -13,7 +13,7 @@ from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.table import read_splits
 from mmf_hm_concat.encoders import base
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.inference.classifier import load_member
+from mmf_hm_concat.inference.member import load_member
 from mmf_hm_concat.inference.splits import predict_memes
 from mmf_hm_concat.reports.run_memes import predict
 from mmf_hm_concat.training.checkpoints import FROZEN, load_checkpoint

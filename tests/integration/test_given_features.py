@@ -12,8 +12,8 @@ from mmf_hm_concat import MemeClassifier
 from mmf_hm_concat.data.layout import find_layout
 from mmf_hm_concat.data.table import read_splits
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.inference.classifier import load_member
 from mmf_hm_concat.inference.export import export
+from mmf_hm_concat.inference.member import load_member
 from mmf_hm_concat.inference.splits import predict_memes
 from mmf_hm_concat.reports.evaluation import evaluate
 from mmf_hm_concat.reports.report import write_report

@@ -189,7 +189,7 @@ def test_a_folder_of_images_that_is_missing_is_one_cause(folder, check):
     (folder / "img").rename(folder / "pictures")
     good, text = check(folder)
     assert not good
-    cause = f"None of the images is there: {folder}/img does not exist: put the folder"
+    cause = f"None of the images is there: put them into {folder}/img."
     assert text.count(cause) == 1 and ".png" not in text
     write(folder, "train", meme(1), meme(2) | {"label": 7})
     good, text = check(folder)
@@ -199,9 +199,7 @@ def test_a_folder_of_images_that_is_missing_is_one_cause(folder, check):
 
 def test_one_mistyped_folder_is_named_where_it_stands(folder, check):
     write(folder, "train", meme(1), meme(4) | {"img": "imgs/00004.png"})
-    assert (
-        f"train.jsonl, line 2, img = 'imgs/00004.png': {folder}/imgs does not" in check(folder)[1]
-    )
+    assert "train.jsonl, line 2, img = 'imgs/00004.png': is not in" in check(folder)[1]
 
 
 def test_the_command_gives_all_of_it_to_programs(folder, capsys):

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from mmf_hm_concat import cli
-from mmf_hm_concat.inference.classifier import load_member
+from mmf_hm_concat.inference.member import load_member
 from mmf_hm_concat.inference.splits import labelled_splits, predict_memes
 from mmf_hm_concat.inference.statistics import best_threshold
 from mmf_hm_concat.training import checkpoints

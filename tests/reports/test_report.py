@@ -18,7 +18,7 @@ from mmf_hm_concat.cli import main
 from mmf_hm_concat.data.synthetic import make_sample
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.inference.classifier import load_member
+from mmf_hm_concat.inference.member import load_member
 from mmf_hm_concat.models.fusions import Concat
 from mmf_hm_concat.models.network import FusionNetwork
 from mmf_hm_concat.reports.calibration import (
