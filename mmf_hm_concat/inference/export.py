@@ -10,20 +10,27 @@ Inputs, N memes at a time, each only if the model has that branch:
   encoder wants, mostly bilinear); normalising them is part of the model.
 
 Output ``proba``: float32 (N,), P(hateful), as the network computes it in float32.
+
+The file's metadata say the same for programs, as JSON under a key for each input (`_about`), and
+under ``mmf_hm_concat`` the version that wrote it. docs/onnx.md has a program that reads them.
 """
 
 import importlib.util
+import json
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmf_hm_concat import __version__
 from mmf_hm_concat.errors import InputError
-from mmf_hm_concat.inference.member import load_member
+from mmf_hm_concat.inference.member import Member, load_member
 from mmf_hm_concat.models.network import FusionNetwork
-from mmf_hm_concat.utils.files import atomic_write, why_unwritable
+from mmf_hm_concat.training import checkpoints
+from mmf_hm_concat.utils.files import atomic_write, sha256, why_unwritable
 
 NEEDED = ("onnx", "onnxscript")
 
@@ -72,17 +79,20 @@ def export(run: str | Path, out: Path) -> str:
             warnings.simplefilter("ignore")  # of torch's exporter, about its own insides
             for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):
                 logging.getLogger(chatty).setLevel(logging.ERROR)
-            torch.onnx.export(
+            program = torch.onnx.export(
                 _Probabilities(network).eval(),
                 kwargs=inputs,
-                f=str(temporary),
                 input_names=list(inputs),
                 output_names=["proba"],
                 dynamic_shapes={name: {0: memes} for name in inputs},
                 dynamo=True,
-                external_data=False,  # one file
                 verbose=False,
             )
+            assert program is not None  # as dynamo=True promises
+            program.model.metadata_props["mmf_hm_concat"] = __version__
+            for name, about in _about(member).items():
+                program.model.metadata_props[name] = json.dumps(about)
+            program.save(str(temporary), external_data=False)  # one file
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}).") from None
     shapes = ", ".join(
@@ -96,3 +106,28 @@ def export(run: str | Path, out: Path) -> str:
             "training.precision=fp32"
         )
     return f"{out}: takes {shapes}; gives proba float32 (N,){note}."
+
+
+def _about(member: Member) -> dict[str, dict[str, Any]]:
+    """By input, what a program has to know to make it of an image and a text.
+
+    - image: `size` S; `interpolation` of the resize, as `PIL.Image.Resampling` calls it; `mean`
+      and `std` by which the model normalises, for those who want to undo it.
+    - text: `encoder` by its name; of fasttext, `file` in the run's folder and its `sha256`.
+    """
+    about: dict[str, dict[str, Any]] = {}
+    if member.prepare_text is not None:
+        encoder = member.config["model_config"]["concat_vl"]["language"]["name"]
+        about["text"] = {"encoder": encoder}
+        if encoder == "fasttext":
+            file = checkpoints.folder_of_run(member.path) / checkpoints.TEXT_MODEL
+            about["text"] |= {"file": file.name, "sha256": sha256(file)}
+    if member.reads_images:
+        wanted = member.preprocessing
+        about["image"] = {
+            "size": member.image_size,
+            "interpolation": wanted.interpolation,
+            "mean": wanted.mean,
+            "std": wanted.std,
+        }
+    return about

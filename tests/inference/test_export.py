@@ -1,13 +1,19 @@
 """`hm_concat export`: the ONNX file gives the probabilities of the run."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from mmf_hm_concat import MemeClassifier
+from mmf_hm_concat import MemeClassifier, __version__
 from mmf_hm_concat.cli import main
 from mmf_hm_concat.images.decode import read_rgb, resize
+from mmf_hm_concat.utils.files import sha256
 
 
 @pytest.mark.slow
@@ -22,9 +28,27 @@ def test_export_gives_the_same_probabilities_in_onnxruntime(mmf, sample, tmp_pat
     pixels = np.stack([resize(read_rgb(path), 32).transpose(2, 0, 1) for path in paths])
     given = {"text": classifier.members[0].prepare_text(texts).numpy(), "image": pixels}
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    about = session.get_modelmeta().custom_metadata_map
+    assert about["mmf_hm_concat"] == __version__
+    said = json.loads(about["text"])
+    assert said.pop("sha256") == sha256(tmp_path / "text_model.bin")
+    assert said == {"encoder": "fasttext", "file": "text_model.bin"}
+    said, wanted = json.loads(about["image"]), classifier.members[0].preprocessing
+    assert said["size"] == 32 and said["interpolation"] == wanted.interpolation
+    assert (said["mean"], said["std"]) == ([*wanted.mean], [*wanted.std])
     for count in (1, len(memes)):
         (found,) = session.run(None, {name: value[:count] for name, value in given.items()})
         assert np.abs(found - classifier(paths[:count], texts[:count])).max() < 1e-4
+    # The program in the docs, as a reader would run it.
+    page = (ROOT / "docs" / "onnx.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shutil.copy(paths[0], tmp_path / "meme.png")
+    program = program.replace('"look how many people love you"', repr(texts[0]))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(classifier(paths[0], texts[0]), abs=1e-4)
 
 
 def test_export_says_before_it_loads_the_run_that_it_cannot_write(monkeypatch, tmp_path, capsys):
