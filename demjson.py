@@ -79,6 +79,8 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> 
 
 if Path(sys.argv[0]).name in ("mmf_run", "mmf_predict"):
     sys.excepthook = interrupted
+    if sys.stderr.isatty():  # the first line that a command can print
+        sys.stderr.write("Loading MMF ...\n")
 
 # Not one of these tells the user of a command anything: they are about MMF's own code.
 for message in (

@@ -163,7 +163,10 @@ OF_ENV: dict[str, Key] = {
     "data_dir": Key(FOLDER, "Where MMF's own data sets are."),
     "save_dir": Key(FOLDER, "Everything that a run leaves."),
     "log_dir": Key(OPTIONAL_FOLDER, "The log; empty: logs/ in save_dir."),
-    "report_dir": Key(OPTIONAL_FOLDER, "MMF's report file; empty: in save_dir."),
+    "report_dir": Key(
+        OPTIONAL_FOLDER,
+        "MMF's report file, too, of hm_competition; empty: of others only, in save_dir.",
+    ),
     "tensorboard_logdir": Key(OPTIONAL_FOLDER, "For TensorBoard; empty: logs/ in save_dir."),
     "user_dir": Key(OPTIONAL_FOLDER, "The plug-in: mmf_hm_concat."),
 }

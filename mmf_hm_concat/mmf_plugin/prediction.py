@@ -1,4 +1,4 @@
-"""What mmf_predict leaves: the competition's CSV, and the report file MMF's users look for."""
+"""What mmf_predict leaves: the competition's CSV, or MMF's report file of another data set."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 from mmf.common.test_reporter import TestReporter
 from mmf.models.base_model import BaseModel
+from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import is_master
 from omegaconf import DictConfig
 
+from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.inference.scoring import score
 from mmf_hm_concat.inference.submission import write_submission
 from mmf_hm_concat.mmf_plugin.dataset import HMCompetitionDataset
@@ -21,7 +23,7 @@ SCORED = {"accuracy": "accuracy", "roc_auc": "auroc", "macro_f1": "macro_f1"}
 
 def predict(
     reports: Sequence[SplitReport],
-    reporter: TestReporter,
+    get_reporter: Callable[[], TestReporter],
     model: BaseModel,
     config: DictConfig,
     save_dir: Path,
@@ -30,22 +32,24 @@ def predict(
     """Write what was predicted for the test split of each data set of the run.
 
     Args:
-        reporter: of MMF, which writes its report file.
+        get_reporter: makes MMF's reporter, and the folder that it writes to.
         config: `evaluation` of the run's.
+
+    Raises:
+        InputError: what is to be written cannot be.
     """
     if not is_master():
         return
     for each in reports:
-        if isinstance(each.dataset, HMCompetitionDataset):
+        is_ours = isinstance(each.dataset, HMCompetitionDataset)
+        if is_ours:
             path = Path(config.predict_file or save_dir / "submission.csv")
             _write_submission(each, path, config, log)
         if each.metrics:
             shown = ", ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
             log(f"Against the labels of {each.dataset.dataset_name}: {shown}")
-        try:
-            _write_mmf_report(reporter, each, model)
-        except OSError as error:
-            log(f"MMF's report file, which nothing here needs, cannot be written: {error}.")
+        if not is_ours or get_mmf_env(key="report_dir"):  # ours has said it all, unless asked for
+            _write_mmf_report(get_reporter, each, model)
 
 
 def _write_submission(
@@ -66,8 +70,16 @@ def _write_submission(
             each.metrics[f"{name}/{metric}"] = math.nan if value is None else value
 
 
-def _write_mmf_report(reporter: TestReporter, each: SplitReport, model: BaseModel) -> None:
+def _write_mmf_report(
+    get_reporter: Callable[[], TestReporter], each: SplitReport, model: BaseModel
+) -> None:
     results = each.dataset.format_for_prediction(each.report)
-    reporter.report = model.format_for_prediction(results, each.report)
-    reporter.current_dataset = each.dataset
-    reporter.flush_report()
+    try:
+        reporter = get_reporter()
+        reporter.report = model.format_for_prediction(results, each.report)
+        reporter.current_dataset = each.dataset
+        reporter.flush_report()
+    except OSError as error:
+        raise InputError(
+            f"MMF's report file cannot be written ({error}). Another place: env.report_dir."
+        ) from None

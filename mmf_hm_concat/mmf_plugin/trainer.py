@@ -381,7 +381,7 @@ class ConcatTrainer(BaseTrainer):
         if self.predicting:
             predict(
                 self._evaluate("test"),
-                self.dataset_loader.get_test_reporter("test"),
+                lambda: self.dataset_loader.get_test_reporter("test"),
                 self.model,
                 self.config.evaluation,
                 self.save_dir,

@@ -113,9 +113,12 @@ def test_the_config_of_a_moved_run_predicts_with_it_from_any_folder(trained, tmp
     assert written == (trained[0] / "submission.csv").read_bytes()
 
 
-def test_the_report_file_of_mmf_keeps_the_ids_of_the_data(trained, sample):
-    folder, _, _ = trained
-    report = next(folder.rglob("reports/hm_competition_run_test_*.csv"))
+def test_one_csv_unless_the_report_file_of_mmf_is_asked_for(trained, sample, tmp_path, command):
+    folder = tmp_path / "run"
+    shutil.copytree(trained[0], folder)
+    assert [each.name for each in folder.rglob("*.csv")] == ["submission.csv"]
+    command("mmf_predict", folder, f"env.report_dir={tmp_path / 'reports'}")
+    (report,) = (tmp_path / "reports").iterdir()
     expected = [json.loads(line)["id"] for line in (sample / "test.jsonl").open()]
     assert pd.read_csv(report, dtype={"id": str}).id.tolist() == expected
 
