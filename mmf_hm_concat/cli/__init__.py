@@ -10,7 +10,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from mmf_hm_concat.cli import configs, data, models, runs, submissions
+from mmf_hm_concat.cli import cache, configs, data, models, runs, submissions
 from mmf_hm_concat.errors import InputError, printable
 
 # In the order of --help: from the data to the upload.
@@ -18,7 +18,7 @@ ADD_COMMANDS = (
     *(data.add_sample, configs.add_config, data.add_check_data, data.add_explore),
     *(runs.add_repeat, runs.add_runs, runs.add_report, runs.add_evaluate),
     *(submissions.add_check, submissions.add_show, models.add_predict),
-    *(submissions.add_ensemble, models.add_export),
+    *(submissions.add_ensemble, models.add_export, cache.add_cache),
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError, printable
-from mmf_hm_concat.utils.files import identity, kind_if_not_regular
+from mmf_hm_concat.utils.files import atomic_write, identity, kind_if_not_regular
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.private import check_private, make_private
 from mmf_hm_concat.utils.text import first_and_more
@@ -42,6 +42,7 @@ _HELP = (
     "Without it: `hm_concat sample data/sample`, then "
     "`mmf_run config=projects/concat/sample.yaml run_type=train_val`."
 )
+UNPACKED = "unpacked"  # the folder of the cache with the content of archives
 SAMPLE_DIR = Path("data/sample")  # data_dir in projects/concat/sample.yaml
 
 
@@ -234,17 +235,22 @@ def _image_folder(folder: Path, root: Path, cache: Path, password: str | None) -
     return places[0]  # somebody's own memes may keep their images in folders of any name
 
 
+def unpacked_name(archive: Path) -> str:
+    """What the folder with an archive's content is called; another one when it has changed."""
+    key = f"{archive.resolve()}\0{identity(archive)}".encode("utf-8", "surrogateescape")
+    return f"{archive.name.split('.')[0]}-{hashlib.sha256(key).hexdigest()[:16]}"
+
+
 def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
     """The folder with an archive's content; unpacked by the first process that needs it."""
-    key = f"{archive.resolve()}\0{identity(archive)}".encode()
-    name = f"{archive.name.split('.')[0]}-{hashlib.sha256(key).hexdigest()[:16]}"
-    done = cache / "unpacked" / name
-    part = done.with_name(f"{name}.part")
+    name = unpacked_name(archive)
+    done = cache / UNPACKED / name
+    part, source = done.with_name(f"{name}.part"), done.with_name(f"{name}.source")
     try:
         make_private(cache)
         check_private(cache, done.parent.name)
         make_private(done.parent)
-        check_private(done.parent, name, part.name, f"{name}.lock")
+        check_private(done.parent, name, part.name, source.name, f"{name}.lock")
         with locked(done.with_name(f"{name}.lock"), f"unpacks {archive}"):
             if done.is_dir():  # the rename below is the only way it comes to be
                 return done
@@ -255,6 +261,8 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
                 extract(archive, part, password=password)
                 if hasattr(os, "sync"):  # the content must reach the disk before the new name does
                     os.sync()
+                with atomic_write(source) as temporary:
+                    temporary.write_text(str(archive.resolve()), "utf-8", "surrogateescape")
                 part.rename(done)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
