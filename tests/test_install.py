@@ -6,6 +6,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+from conftest import ROOT
+
 # Of the names and contents of all files but the metadata in the wheel that the index serves:
 # mmf-1.0.0rc10-cp38-cp38-manylinux1_x86_64.whl, whose own digest tools/install.py compares.
 PUBLISHED = "78b249eb3bf2f8c8fa6e3b4bf7988be8b3aa6d353aed87ff34c62c303387d826"
@@ -28,3 +31,18 @@ def test_no_requirement_is_unmet():
     assert done.returncode == 0, done.stderr
     required = [line.split(";")[0] for line in metadata.requires("mmf")]
     assert "torch==2.11.0" in required and "omegaconf==2.0.6" in required
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--extras", "encoders,nosuch"], "There are no extras nosuch; there are dev, encoders,"),
+        (["--into", "/nowhere/python"], "--into /nowhere/python: no Python that runs"),
+        (["--into", "false"], "--into false: no Python that runs"),
+    ],
+)
+def test_a_wrong_option_ends_the_set_up_before_it_begins(arguments, message):
+    program = [sys.executable, ROOT / "tools" / "install.py", *arguments]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr

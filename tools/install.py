@@ -1,6 +1,6 @@
 """Make `.venv`: MMF 1.0.0rc10, unmodified, on today's Python, with this plug-in beside it.
 
-    python3 tools/install.py [--extras encoders,...]
+    python3 tools/install.py [--extras encoders,...] [--into PYTHON]
 
 Uses nothing but the standard library and the Python package index. MMF's wheel is
 downloaded, its digest compared, and its *metadata* rewritten: the requirements it was
@@ -9,6 +9,9 @@ requirements/mmf.txt, and a tag that any Python accepts. Its code stays byte for
 omegaconf 2.0.6 is repacked likewise: one of its requirements is malformed, so pip from 24.1 on
 takes it for unavailable, and an older one downloads it. Does nothing when `.venv` is already what
 the requirements ask for. Extras (those of setup.py) are added to it, and stay.
+
+With --into, all this goes into the environment of another Python instead, as a copy: pip alone
+cannot do it, for the reasons above.
 """
 
 import argparse
@@ -19,11 +22,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+BIN_NAME = "Scripts" if os.name == "nt" else "bin"
+VENV_BIN = VENV / BIN_NAME
 STAMP = VENV / "installed"
 # The last one that downloads omegaconf 2.0.6; used for that alone, from a temporary folder.
 DOWNLOADER = "pip==24.0"
@@ -45,64 +50,99 @@ OMEGACONF = (
 
 
 def main() -> None:
-    check_python()
-    extras = {"dev", *asked_for()}
+    asked = parse_arguments()
+    if asked.into:
+        install_into(asked.into, asked.extras)
+        return
+    check_python(sys.version_info[:2])
+    extras = {"dev", *asked.extras}
     wanted = fingerprint()
     there, *installed = STAMP.read_text().split() if STAMP.exists() else [""]
     if there == wanted:
         if missing := extras - {*installed}:
-            uv("install", "--compile-bytecode", "--editable", f"{ROOT}[{','.join(missing)}]")
-            uv("check")
+            install(VENV_BIN / "python", VENV_BIN, missing, "--editable")
             STAMP.write_text(" ".join([wanted, *sorted({*installed} | missing)]))
         return
     extras |= {*installed}
     if VENV.exists():
         shutil.rmtree(VENV)
     print(f"Setting up {VENV.name} with Python {sys.version.split()[0]} (once; some minutes)")
-    try:
-        import venv
-
-        venv.create(VENV, with_pip=True)
-    except (ImportError, subprocess.CalledProcessError):
-        sys.exit("Python's venv module is incomplete here; on Debian: apt install python3-venv")
-    run("pip", "install", "--quiet", "uv", "wheel")
-    with tempfile.TemporaryDirectory() as folder:
-        run("pip", "install", "--quiet", "--target", f"{folder}/downloader", DOWNLOADER)
-        wheels = [
-            repack(MMF, Path(folder), requirement_lines("mmf.txt")),
-            repack(OMEGACONF, Path(folder), ["PyYAML>=5.1", "typing-extensions"]),
-        ]
-        # Compiled now: MMF imports 4,000 modules at every start. With PYTHONDONTWRITEBYTECODE, or
-        # in a read-only folder, each start would compile them anew. And transformers 2.3.0 gives
-        # syntax warnings when it is compiled.
-        uv(
-            "install",
-            "--compile-bytecode",
-            *map(str, wheels),
-            "--editable",
-            f"{ROOT}[{','.join(sorted(extras))}]",
-        )
-    uv("check")
+    make_tools(VENV)
+    install_with_mmf(VENV_BIN / "python", VENV_BIN, extras, "--editable")
     STAMP.write_text(" ".join([wanted, *sorted(extras)]))
 
 
-def asked_for() -> list[str]:
-    """The extras on the command line; a name that is none of them ends the set-up."""
+def install_into(python: str, extras: Sequence[str]) -> None:
+    """Install into somebody's own environment; what it takes is made beside it and removed."""
+    ask = "import sys; print(sys.executable); print(*sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(
+            f"--into {python}: no Python that runs ({error}). Give its path, as venv/bin/python."
+        )
+    executable, version = done.stdout.split("\n")[:2]
+    check_python(tuple(map(int, version.split())))
+    print(f"Installing into the environment of {executable} (some minutes)")
+    with tempfile.TemporaryDirectory() as folder:
+        make_tools(Path(folder))
+        install_with_mmf(Path(executable), Path(folder, BIN_NAME), extras)
+    print(f"Done: {Path(executable).parent / 'mmf_run'} and hm_concat beside it.")
+
+
+def make_tools(folder: Path) -> None:
+    """A virtual environment with what installs and repacks wheels."""
+    try:
+        import venv
+
+        venv.create(folder, with_pip=True)
+    except (ImportError, subprocess.CalledProcessError):
+        sys.exit("Python's venv module is incomplete here; on Debian: apt install python3-venv")
+    run(folder / BIN_NAME / "pip", "install", "--quiet", "uv", "wheel")
+
+
+def install_with_mmf(python: Path, tools: Path, extras: Iterable[str], *options: str) -> None:
+    """Install MMF and omegaconf, repacked, and this plug-in. ``tools``: as `make_tools` made."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(tools / "pip", "install", "--quiet", "--target", f"{folder}/downloader", DOWNLOADER)
+        wheels = [
+            repack(MMF, tools, Path(folder), requirement_lines("mmf.txt")),
+            repack(OMEGACONF, tools, Path(folder), ["PyYAML>=5.1", "typing-extensions"]),
+        ]
+        install(python, tools, extras, *map(str, wheels), *options)
+
+
+def install(python: Path, tools: Path, extras: Iterable[str], *options: str) -> None:
+    """Install this plug-in after what ``options`` name, and check that all fits together."""
+    # Compiled now: MMF imports 4,000 modules at every start. With PYTHONDONTWRITEBYTECODE, or in a
+    # read-only folder, each start would compile them anew. And transformers 2.3.0 gives syntax
+    # warnings when it is compiled.
+    names = ",".join(sorted(extras))
+    what = f"{ROOT}[{names}]" if names else str(ROOT)
+    where = ("--quiet", "--python", str(python))
+    run(tools / "uv", "pip", "install", *where, "--compile-bytecode", *options, what)
+    run(tools / "uv", "pip", "check", *where)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; an extra that is none of setup.py's ends the set-up."""
     known = [path.stem for path in sorted((ROOT / "requirements").glob("*.txt"))]
     known = [name for name in known if name not in ("mmf", "plugin")]
     parser = argparse.ArgumentParser(description="Make .venv.")
     parser.add_argument("--extras", default="", help=f"with commas: {', '.join(known)}")
-    names = [name for name in parser.parse_args().extras.replace(",", " ").split() if name]
-    if wrong := [name for name in names if name not in known]:
+    parser.add_argument("--into", metavar="PYTHON", help="another environment, by its Python")
+    asked = parser.parse_args()
+    asked.extras = asked.extras.replace(",", " ").split()
+    if wrong := [name for name in asked.extras if name not in known]:
         sys.exit(f"There are no extras {', '.join(wrong)}; there are {', '.join(known)}.")
-    return names
+    return asked
 
 
-def check_python() -> None:
+def check_python(version: tuple[int, ...]) -> None:
     low, high = SUPPORTED
-    if not low <= sys.version_info[:2] <= high:
+    if not low <= version <= high:
         sys.exit(
-            f"Python {sys.version.split()[0]} is not supported; {'.'.join(map(str, low))} to "
+            f"Python {'.'.join(map(str, version))} is not supported; {'.'.join(map(str, low))} to "
             f"{'.'.join(map(str, high))} are. Name one: make PYTHON=python3.12 demo"
         )
 
@@ -120,17 +160,17 @@ def requirement_lines(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def repack(package: tuple, folder: Path, requires: list[str]) -> Path:
+def repack(package: tuple, tools: Path, folder: Path, requires: list[str]) -> Path:
     """Download the published wheel and give it honest requirements and a `py3-none-any` tag."""
     name, version, digest, (python, implementation, platform) = package
     tags = ["--python-version", python, "--implementation", implementation, "--platform", platform]
-    run("python", str(folder / "downloader" / "pip"), "download", "--quiet", "--no-deps",
+    run(tools / "python", str(folder / "downloader" / "pip"), "download", "--quiet", "--no-deps",
         "--only-binary=:all:", *tags, "--dest", str(folder), f"{name}=={version}")  # fmt: skip
     published = next(folder.glob(f"{name}-*.whl"))
     found = hashlib.sha256(published.read_bytes()).hexdigest()
     if found != digest:
         sys.exit(f"{published.name} has SHA-256 {found}, not {digest}: not the published wheel")
-    run("wheel", "unpack", "--dest", str(folder), str(published))
+    run(tools / "wheel", "unpack", "--dest", str(folder), str(published))
     published.unlink()
     unpacked = folder / f"{name}-{version}"
     metadata = next(unpacked.glob("*.dist-info/METADATA"))
@@ -142,22 +182,18 @@ def repack(package: tuple, folder: Path, requires: list[str]) -> Path:
     text = re.sub(r"(?m)^Tag:.*\n", "", wheel_file.read_text()).rstrip("\n")
     text = text.replace("Root-Is-Purelib: false", "Root-Is-Purelib: true")
     wheel_file.write_text(text + "\nTag: py3-none-any\n")
-    run("wheel", "pack", "--dest-dir", str(folder), str(unpacked))
+    run(tools / "wheel", "pack", "--dest-dir", str(folder), str(unpacked))
     return next(folder.glob(f"{name}-*.whl"))
 
 
-def uv(command: str, *arguments: str) -> None:
-    run("uv", "pip", command, "--quiet", "--python", str(BIN / "python"), *arguments)
-
-
-def run(program: str, *arguments: str) -> None:
+def run(program: Path, *arguments: str) -> None:
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
-        [BIN / program, *arguments], env=environment, stdout=subprocess.PIPE,
+        [program, *arguments], env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     if done.returncode:
-        sys.exit(f"{program} {' '.join(arguments)}\n{done.stdout}\nThe set-up stopped here.")
+        sys.exit(f"{program.name} {' '.join(arguments)}\n{done.stdout}\nThe set-up stopped here.")
 
 
 if __name__ == "__main__":
