@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from tqdm import tqdm
 
 from mmf_hm_concat.errors import InputError, printable
+from mmf_hm_concat.utils.private import ELSEWHERE
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -169,8 +170,7 @@ def _explained(error: Exception, archive: Path, member: _Member | None) -> Input
         )
     if isinstance(error, OSError) and error.errno is not None:  # not BadGzipFile and its like
         return InputError(
-            f"{at} cannot be unpacked: {error}. It needs room in the cache folder "
-            "(dataset_config.hm_competition.cache_dir)."
+            f"{at} cannot be unpacked: {error}. It needs room in the cache folder. {ELSEWHERE}"
         )
     # Only the first line: tarfile lists every compression that it tried.
     why = str(error).partition("\n")[0].rstrip(":")

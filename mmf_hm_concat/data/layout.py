@@ -13,7 +13,7 @@ from mmf_hm_concat.data.archives import extract
 from mmf_hm_concat.errors import InputError, printable
 from mmf_hm_concat.utils.files import atomic_write, identity, kind_if_not_regular
 from mmf_hm_concat.utils.locks import locked
-from mmf_hm_concat.utils.private import check_private, make_private
+from mmf_hm_concat.utils.private import ELSEWHERE, check_private, make_private
 from mmf_hm_concat.utils.text import first_and_more
 
 logger = logging.getLogger("mmf_hm_concat")
@@ -267,7 +267,7 @@ def _unpacked(archive: Path, cache: Path, password: str | None) -> Path:
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
-        raise InputError(f"cache folder {cache} cannot be used: {error}.") from error
+        raise InputError(f"cache folder {cache} cannot be used: {error}. {ELSEWHERE}") from error
     return done
 
 

@@ -28,7 +28,7 @@ from mmf_hm_concat.encoders import word_vectors
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write, open_regular, remove_leftovers, sha256
 from mmf_hm_concat.utils.locks import locked
-from mmf_hm_concat.utils.private import check_private, make_private
+from mmf_hm_concat.utils.private import ELSEWHERE, check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -146,7 +146,7 @@ def fit_text_model(
     except OSError as error:
         raise InputError(
             f"{cache_dir}: the text model cannot be kept there ({error}). Make the folder "
-            "writable, free some space, or use another cache folder."
+            f"writable, or free some space. {ELSEWHERE}"
         ) from None
     return TextModel(path, checksum, dim)
 

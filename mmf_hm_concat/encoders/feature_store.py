@@ -25,7 +25,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils import checked_lines
 from mmf_hm_concat.utils.files import atomic_write
 from mmf_hm_concat.utils.locks import MAX_WAIT_MINUTES
-from mmf_hm_concat.utils.private import check_private, make_private
+from mmf_hm_concat.utils.private import ELSEWHERE, check_private, make_private
 
 # How often a process looks whether another has computed what it waits for, in seconds.
 LOOK_AGAIN = 0.1
@@ -141,7 +141,7 @@ class FeatureStore:
                     raise InputError(
                         f"{self.folder}: another process computes features there, but has added "
                         f"none for {MAX_WAIT_MINUTES:g} minutes. Stop it if it hangs "
-                        f"(`fuser {self.folder / 'lock'}` names it), or use another cache folder."
+                        f"(`fuser {self.folder / 'lock'}` names it). {ELSEWHERE}"
                     ) from None
         except (OSError, NotImplementedError) as error:
             raise self._unusable(error) from None
@@ -154,8 +154,8 @@ class FeatureStore:
         sizes = f"{needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
         if needed > free:
             raise InputError(
-                f"{self.folder}: no room for {count:,} features: {sizes}. Free some space, or name "
-                "another dataset_config.hm_competition.cache_dir."
+                f"{self.folder}: no room for {count:,} features: {sizes}. Free some space. "
+                f"{ELSEWHERE}"
             )
         return sizes
 
@@ -184,8 +184,7 @@ class FeatureStore:
 
     def _unusable(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.folder}: features cannot be kept there ({error}). Name another "
-            "dataset_config.hm_competition.cache_dir, or free some space."
+            f"{self.folder}: features cannot be kept there ({error}). Free some space. {ELSEWHERE}"
         )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.utils.files import atomic_write, identity, open_regular, remove_leftovers, sha256
 from mmf_hm_concat.utils.locks import locked
-from mmf_hm_concat.utils.private import check_private, make_private
+from mmf_hm_concat.utils.private import ELSEWHERE, check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -142,7 +142,7 @@ def cut_word_vectors(source: Path, texts: Sequence[str], cache_dir: Path) -> Wor
     except OSError as error:
         raise InputError(
             f"{cache_dir}: the word vectors of {source} cannot be kept there ({error}). Make the "
-            "folder writable, free some space, or use another cache folder."
+            f"folder writable, or free some space. {ELSEWHERE}"
         ) from None
 
 

@@ -27,7 +27,7 @@ from mmf_hm_concat.utils import checked_lines
 from mmf_hm_concat.utils.files import identity
 from mmf_hm_concat.utils.locks import locked
 from mmf_hm_concat.utils.parallel import num_cores, parallel_map
-from mmf_hm_concat.utils.private import check_private, make_private
+from mmf_hm_concat.utils.private import ELSEWHERE, check_private, make_private
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -223,7 +223,7 @@ class ImageStore:
         logger.info("decoding %s images into %s: %s", f"{len(paths):,}", self.folder, sizes)
 
 
-_ELSEWHERE = "Set image_cache: off, or another cache folder, or free some space."
+_ELSEWHERE = f"Free some space, or set image_cache: off. {ELSEWHERE}"
 
 
 def _content(path: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mmf_hm_concat.errors import InputError, printable
+from mmf_hm_concat.utils.private import ELSEWHERE
 
 logger = logging.getLogger("mmf_hm_concat")
 
@@ -38,8 +39,8 @@ def locked(lock_file: Path, work: str) -> Iterator[None]:
         except Timeout:
             raise InputError(
                 f"{lock_file}: waited {MAX_WAIT_MINUTES:g} minutes for another process that "
-                f"{work}. Stop that process if it hangs (`fuser {lock_file}` names it), or use "
-                "another cache folder."
+                f"{work}. Stop that process if it hangs (`fuser {lock_file}` names it). "
+                f"{ELSEWHERE}"
             ) from None
     try:
         yield

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mmf_hm_concat.errors import InputError
 
-_ELSEWHERE = (
-    "Use a cache folder of your own: env.cache_dir=FOLDER, or the environment variable "
-    "MMF_CACHE_DIR."
+# What to do about a cache folder that is of no use; the variable is for commands without options.
+ELSEWHERE = (
+    "Name another cache folder: env.cache_dir=FOLDER, or in the environment MMF_CACHE_DIR=FOLDER."
 )
 
 
@@ -46,7 +46,7 @@ def _check(path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise InputError(
             f"{path}: is a link, which may lead anywhere: in a cache folder, links are refused. "
-            f"Remove it. {_ELSEWHERE}"
+            f"Remove it. {ELSEWHERE}"
         )
     _check_owner(path, status)
     if stat.S_ISDIR(status.st_mode) and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -58,7 +58,7 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     if status.st_uid not in (os.geteuid(), 0):
         raise InputError(
             f"{path}: belongs to another user ({_name(status.st_uid)}), who can put there what "
-            f"your run then reads. {_ELSEWHERE}"
+            f"your run then reads. {ELSEWHERE}"
         )
 
 
