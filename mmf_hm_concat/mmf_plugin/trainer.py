@@ -67,7 +67,7 @@ class ConcatTrainer(BaseTrainer):
         ours = logging.getLogger("mmf_hm_concat")
         ours.handlers, ours.propagate = logging.getLogger("mmf.train").handlers, False
         tell_once_if_unwritable(ours.handlers)
-        ours.setLevel(logging.INFO)
+        ours.setLevel(self.config.training.logger_level.upper())
         # MMF keeps these for the life of the process: a second run in it must not take them over.
         for dataset in self.config.datasets.split(","):
             for processor in ("text_processor", "image_processor"):

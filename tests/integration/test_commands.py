@@ -123,6 +123,11 @@ def test_one_csv_unless_the_report_file_of_mmf_is_asked_for(trained, sample, tmp
     assert pd.read_csv(report, dtype={"id": str}).id.tolist() == expected
 
 
+def test_a_quiet_log_is_quiet_about_data_and_cache_too(mmf, tmp_path):
+    mmf(tmp_path, "training.max_updates=1", "training.logger_level=warning")
+    assert "INFO" not in (tmp_path / "train.log").read_text()
+
+
 def test_prediction_without_a_checkpoint_is_refused_in_one_message(command, tmp_path):
     done = command("mmf_predict", tmp_path, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
