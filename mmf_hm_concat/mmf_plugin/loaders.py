@@ -1,5 +1,6 @@
 """The loaders of a run: MMF's `MultiDatasetLoader`, with batches we can repeat and resume."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,7 +85,7 @@ def _data_loader(dataset: Any, config: DictConfig, split: str, device: torch.dev
     else:
         size = evaluation_batch(device.type, getattr(dataset, "image_size", 0))
         batches = EvalBatchSampler(len(dataset), size, rank, ranks)
-    workers = _workers(training.num_workers, dataset, device)
+    workers = choose_workers(training.num_workers, dataset, device)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -97,12 +98,20 @@ def _data_loader(dataset: Any, config: DictConfig, split: str, device: torch.dev
     )
 
 
-def _workers(wanted: int | str, dataset: Any, device: torch.device) -> int:
-    """``training.num_workers``; auto depends on where a batch comes from and where it goes."""
+def choose_workers(wanted: int | str, dataset: Any, device: torch.device) -> int:
+    """``training.num_workers``; auto depends on where a batch comes from and where it goes.
+
+    It is meant for one rank; those of one machine share its cores.
+    """
     if isinstance(wanted, int):
         return wanted
     if getattr(dataset, "is_cached", False):
         # Copying a cached batch costs less than a worker's message about it; on a GPU, two keep
         # the copy off the thread that launches kernels.
-        return 0 if device.type == "cpu" else min(2, num_cores() - 1)
-    return min(8, num_cores())
+        return 0 if device.type == "cpu" else min(2, _cores_of_rank() - 1)
+    return min(8, _cores_of_rank())
+
+
+def _cores_of_rank() -> int:
+    # torchrun says how many ranks are on this machine; those that MMF starts all are.
+    return max(1, num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", get_world_size())))
