@@ -3,8 +3,8 @@
 Run: python benchmarks/threads.py [memes]
 
 More cores than this machine has are estimated by Amdahl's law (AFIPS 1967): the share of the work
-that only one thread at a time does (Python's own) follows from how far all cores stay behind so many
-times one. Memory bandwidth, which the cores of a large machine share, is not in it.
+that only one thread at a time does (Python's own) follows from how far all cores stay behind so
+many times one. Memory bandwidth, which the cores of a large machine share, is not in it.
 """
 
 import statistics
