@@ -2,6 +2,7 @@
 # Another Python (3.10 to 3.13): make PYTHON=python3.12 demo
 # Libraries of more encoders (timm, open_clip, wordllama): make EXTRAS=encoders install
 # What reads a features_file in .parquet: make EXTRAS=parquet install
+# make docs: docs/config.md, and docs/api/ with a page for each module.
 PYTHON ?= python3
 EXTRAS ?=
 BIN := .venv/bin
@@ -32,6 +33,7 @@ lint: install
 
 docs: install
 	$(BIN)/python tools/config_page.py
+	$(BIN)/python tools/api_pages.py
 
 install:
 	@$(PYTHON) tools/install.py --extras "$(EXTRAS)"
