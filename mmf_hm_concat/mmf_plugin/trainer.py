@@ -5,7 +5,6 @@ metrics.jsonl, results.json, and after mmf_predict the submission. One epoch is:
 validation, one checkpoint.
 """
 
-import copy
 import logging
 import math
 import os
@@ -20,22 +19,27 @@ from filelock import FileLock
 from mmf.common.dataset_loader import DatasetLoader
 from mmf.common.registry import registry
 from mmf.trainers.base_trainer import BaseTrainer
-from mmf.utils.build import build_model, build_optimizer, build_scheduler
+from mmf.utils.build import build_scheduler
 from mmf.utils.configuration import get_mmf_env
 from mmf.utils.distributed import get_rank, get_world_size, is_master
 from mmf.utils.env import set_seed
-from omegaconf import open_dict, read_write
+from omegaconf import read_write
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mmf_hm_concat import __version__
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.mmf_plugin.checkpointer import Checkpointer, load_for_prediction
 from mmf_hm_concat.mmf_plugin.dataset import splits_of_run
-from mmf_hm_concat.mmf_plugin.distributed import mean_in_rank_order, on_first_rank
+from mmf_hm_concat.mmf_plugin.distributed import on_first_rank
 from mmf_hm_concat.mmf_plugin.evaluation import SplitReport, evaluate
 from mmf_hm_concat.mmf_plugin.frozen_branches import use_frozen_features
 from mmf_hm_concat.mmf_plugin.loaders import build_loader
 from mmf_hm_concat.mmf_plugin.metrics import Metrics
+from mmf_hm_concat.mmf_plugin.network_of_run import (
+    fused_optimizer,
+    model_of_run,
+    parallel_network,
+)
 from mmf_hm_concat.mmf_plugin.prediction import predict
 from mmf_hm_concat.mmf_plugin.preemption import SaveOnSignal
 from mmf_hm_concat.mmf_plugin.progress import Progress, build_sinks, tell_once_if_unwritable
@@ -136,32 +140,13 @@ class ConcatTrainer(BaseTrainer):
         self.dataset_loader.test_dataset = self.loaders.get("test")
 
     def load_model_and_optimizer(self) -> None:
-        attributes = self.config.model_config[self.config.model]
-        if isinstance(attributes, str):  # MMF: the config of another model
-            attributes = self.config.model_config[attributes]
-        with open_dict(attributes):
-            attributes.model = self.config.model
-        try:
-            model = build_model(attributes)
-        except (OSError, RuntimeError) as error:  # of weights: missing, or of other sizes
-            reason = "\n".join(str(error).strip().splitlines()[:3])
-            raise InputError(
-                f"model_config.{self.config.model}: the model cannot be built: {reason}\nCompare "
-                f"the keys under model_config.{self.config.model} with the weights they name."
-            ) from None
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model = model_of_run(self.config, self.device)
         self.load_metrics()
         if self.predicting:
             self._load_for_prediction()
             self._use_frozen_features()
             return
-        config = copy.deepcopy(self.config)  # how it is computed does not belong to the run's
-        params = config.optimizer.params
-        if config.optimizer.type in ("Adam", "AdamW", "SGD"):
-            with open_dict(params):
-                if not params.get("foreach"):  # which excludes fused kernels
-                    params.setdefault("fused", True)
-        self.optimizer = build_optimizer(self.model, config)
+        self.optimizer = fused_optimizer(self.model, self.config)
         self.load_extras()
         self._use_frozen_features()
         self.parallelize_model()
@@ -222,18 +207,8 @@ class ConcatTrainer(BaseTrainer):
         self.progress = Progress(sinks, training.log_interval)
 
     def parallelize_model(self) -> None:
-        training, several = self.config.training, get_world_size() > 1
-        if several and training.sync_batch_norm:
-            if self.device.type == "cpu":
-                raise InputError("training.sync_batch_norm: torch has it for GPUs only.")
-            self.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        self.network: Any = torch.compile(self.model) if training.compile else self.model
-        if several:
-            self.network = torch.nn.parallel.DistributedDataParallel(
-                self.network, find_unused_parameters=training.find_unused_parameters
-            )
-            if self.device.type == "cpu":
-                self.network.register_comm_hook(None, mean_in_rank_order)
+        training = self.config.training
+        self.model, self.network = parallel_network(self.model, training, self.device)
 
     # ---- training ----
 
