@@ -1,6 +1,8 @@
 """One trained `concat_vl`: loaded from its run's folder without MMF, and what it says of memes."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from mmf_hm_concat.training import checkpoints
 from mmf_hm_concat.training.batch_samplers import EvalBatchSampler, evaluation_batch
 from mmf_hm_concat.training.frozen_weights import all_weights
 from mmf_hm_concat.training.precision import autocast, choose_precision, threads
-from mmf_hm_concat.utils.parallel import num_cores
+from mmf_hm_concat.utils.parallel import num_cores, parallel_map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,13 +122,17 @@ class Member:
     def probabilities(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[float]:
         """P(hateful) of each meme."""
 
-        def pixels(rows: Sequence[int]) -> Tensor:
-            resized = [
-                self.preprocessing.resize(read_rgb(images[i]), self.image_size) for i in rows
-            ]
-            return torch.stack([torch.from_numpy(image) for image in resized]).permute(0, 3, 1, 2)
+        def decode(image: ImageSource) -> Tensor:
+            return torch.from_numpy(self.preprocessing.resize(read_rgb(image), self.image_size))
 
-        return self.probabilities_of(len(texts), self.prepared(texts), pixels).tolist()
+        # The next images are decoded while the network computes.
+        with closing(parallel_map(decode, images if self.reads_images else [])) as decoded:
+
+            def pixels(rows: Sequence[int]) -> Tensor:
+                images_BHW3 = torch.stack(list(itertools.islice(decoded, len(rows))))
+                return images_BHW3.permute(0, 3, 1, 2)
+
+            return self.probabilities_of(len(texts), self.prepared(texts), pixels).tolist()
 
     def prepared(self, texts: Sequence[str]) -> Tensor | None:
         """What the text branch takes of each text, (N, ...); None without one."""
@@ -147,8 +153,8 @@ class Member:
 
         Args:
             prepared: what `prepared` gives of their texts.
-            pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); None
-                without an image branch that reads them.
+            pixels_of: row numbers -> their images, uint8 (B, 3, image_size, image_size); called
+                with all rows in order, each once. None without an image branch that reads them.
             given: by branch, in place of the two others, the features of the memes that are
                 known beforehand: what `given` gives, or `known_features.known_features`.
         """

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,17 @@ def _quota_v1(group: Path) -> float:
         return math.inf
 
 
-def parallel_map(work: Callable[[Any], Any], items: Sequence[Any], label: str) -> Iterator[Any]:
-    """``map(work, items)`` on all cores, with a bar, holding only a few results at a time.
+def parallel_map(
+    work: Callable[[Any], Any], items: Sequence[Any], label: str | None = None
+) -> Generator[Any, None, None]:
+    """``map(work, items)`` on all cores, holding only a few results at a time.
+
+    With a label, a bar shows how far it is. The next items are worked on while the caller uses one.
 
     Threads, not processes: Pillow decodes without Python's lock, and threads start at once.
     """
     # disable=None: no bar where nobody watches (logs, tests)
-    bar = tqdm(total=len(items), desc=label, unit="", disable=None)
+    bar = tqdm(total=len(items), desc=label, unit="", disable=None if label else True)
     with bar, ThreadPoolExecutor(num_cores()) as pool:
         waiting: deque[Any] = deque()
         for item in items:

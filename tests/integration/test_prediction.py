@@ -68,15 +68,14 @@ def test_threshold_and_form_of_the_ids(predict, sample, tmp_path):
     middle = pd.read_csv(predict("dev")[0]).proba.median()  # which CPU trained decides where it is
     options = [f"evaluation.threshold={middle}", "evaluation.id_format=padded"]
     micro_f1 = "evaluation.metrics=[{type: f1, params: {average: micro}}]"
-    path, log = predict("dev", *options, micro_f1)
+    path, log = predict("dev", *options, micro_f1, f"env.report_dir={tmp_path / 'reports'}")
     memes = lines_of(sample / "dev.jsonl")
     table = pd.read_csv(path, dtype={"id": str})
     assert table.id.tolist() == [f"{int(meme['id']):05}" for meme in memes]
     assert (table.label == (table.proba >= middle)).all() and 0 < table.label.mean() < 1
     assert f"accuracy {(table.label == [meme['label'] for meme in memes]).mean():.4f}" in log
     assert "hm_competition/f1 0." in log and "hm_competition/macro_f1 0." in log
-    reports = sorted(tmp_path.rglob("reports/*.csv"), key=lambda path: path.stat().st_mtime_ns)
-    report = pd.read_csv(reports[-1])
+    (report,) = (pd.read_csv(each) for each in (tmp_path / "reports").iterdir())
     assert report.label.tolist() == table.label.tolist()
 
 
