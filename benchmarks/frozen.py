@@ -1,7 +1,7 @@
 """What a frozen encoder costs, once and after that: its features, an epoch on them, ten epochs.
 
 Run: python benchmarks/frozen.py [memes] [network]
-On two cores: python benchmarks/frozen.py 256 resnet18 (what is left out means this)
+On two cores: python benchmarks/frozen.py 500 resnet18 (what is left out means this)
 On a GPU:     python benchmarks/frozen.py 8500 resnet152
 
 Three tables. Features a second, cached images included, against the bare network in a loop on one
@@ -112,7 +112,7 @@ def write_large(folder: Path, count: int) -> None:
 
 def main() -> None:
     given = dict(enumerate(sys.argv[1:]))
-    count, name = int(given.get(0, 256)), given.get(1, "resnet18")
+    count, name = int(given.get(0, 500)), given.get(1, "resnet18")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
