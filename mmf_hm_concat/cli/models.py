@@ -31,7 +31,7 @@ def predict(chosen: argparse.Namespace) -> int:
 
 def _predict_one(chosen: argparse.Namespace) -> int:
     *runs, image, text = chosen.what if len(chosen.what) > 2 else ("", "", "")
-    if not image or Path(text).suffix in (".csv", ".jsonl"):
+    if not image or Path(image).is_dir():  # one of several runs, before what was meant as MEMES
         raise InputError(
             "Give RUN IMAGE TEXT, the text in quotes; or RUN MEMES --out OUT.csv, for a folder, "
             "a .jsonl or a .csv of memes."
@@ -68,5 +68,5 @@ def add_export(commands: Commands) -> None:
 def export(chosen: argparse.Namespace) -> int:
     from mmf_hm_concat.inference.export import export as export_run
 
-    print(export_run(chosen.run_folder, chosen.out))
+    print_lines(export_run(chosen.run_folder, chosen.out))
     return 0

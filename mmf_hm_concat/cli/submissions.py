@@ -94,7 +94,7 @@ def show(chosen: argparse.Namespace) -> int:
         ],
         chosen.out,
     )
-    print(f"Drew {counted(len(memes), 'meme')} into {chosen.out}.")
+    print_lines(f"Drew {counted(len(memes), 'meme')} into {chosen.out}.")
     return 0
 
 
@@ -125,5 +125,5 @@ def ensemble(chosen: argparse.Namespace) -> int:
     refuse_to_overwrite(chosen.out, *map(submission_of, chosen.members))
     memes = read_test_memes(chosen)
     mean = combine(chosen.members, memes.number, chosen.by)
-    print(write_submission(chosen.out, memes, mean, threshold=chosen.threshold))
+    print_lines(str(write_submission(chosen.out, memes, mean, threshold=chosen.threshold)))
     return 0
