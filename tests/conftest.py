@@ -64,8 +64,14 @@ def add_tiny_clip(folder, name="tiny-clip"):
 
 @pytest.fixture(autouse=True)
 def no_logs_of_earlier_runs():
-    """MMF adds handlers with each run in a process: to files, and to a stream of that test."""
+    """MMF adds handlers with each run in a process: to files, and to a stream of that test.
+
+    Our trainer takes them over, and the config's level with them.
+    """
     yield
+    ours = logging.getLogger("mmf_hm_concat")
+    ours.handlers, ours.propagate = [], True
+    ours.setLevel(logging.NOTSET)
     for name in ("mmf.train", "py.warnings"):
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):
