@@ -23,7 +23,8 @@ demo: install
 
 test: EXTRAS := encoders,test_encoders
 test: install
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	@# A worker a core: more threads in each would only wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff format --check .

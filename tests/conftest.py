@@ -137,25 +137,40 @@ def mmf_command(cache):
 
 
 @pytest.fixture(scope="session")
-def mmf(cache, sample):
-    """MMF in this process: `mmf(save_dir, "key=value", ..., predict=False)`."""
+def run_in_process(cache):
+    """MMF in this process, with no other options: `run_in_process(options, predict=False)`."""
+    import torch
     from mmf_cli.run import run as mmf_run
 
     from mmf_hm_concat.mmf_plugin import install
+    from mmf_hm_concat.training.precision import threads
 
     install()  # the package is imported already, so MMF does not load it
 
-    def run(save_dir, *options, predict=False, project="concat/sample"):
+    def run(options, predict=False):
         os.chdir(ROOT)
+        # A prediction takes all cores for the rest of its process, and sums over more threads
+        # round otherwise: what follows would not be what a command of its own computes.
+        with threads(torch.get_num_threads()):
+            mmf_run([*options, *["evaluation.predict=true"] * predict], predict=predict)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mmf(run_in_process, sample):
+    """MMF in this process, on the sample: `mmf(save_dir, "key=value", ..., predict=False)`."""
+
+    def run(save_dir, *options, predict=False, project="concat/sample"):
         ours = not any(each.startswith("training.trainer=") for each in options)
-        options = [
+        given = [
             f"config=projects/{project}.yaml",
             f"dataset_config.hm_competition.data_dir={sample}",
             f"env.save_dir={save_dir}",
             *(each for each in TINY if ours or not each.startswith("training.report")),
             *options,
         ]
-        mmf_run(options + ["evaluation.predict=true"] * predict, predict=predict)
+        run_in_process(given, predict)
 
     return run
 

@@ -1,7 +1,6 @@
 """Our parts with MMF's: its models on our data set, our model on its data sets and encoders."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -74,19 +73,12 @@ def mmf_layout(few, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(cache):
+def run(run_in_process):
     """`run(project, save_dir, "key=value", ...)` trains, `predict=True` predicts."""
-    from mmf_cli.run import run as mmf_run
-
-    from mmf_hm_concat.mmf_plugin import install
-
-    install()
 
     def start(project, save_dir, *options, predict=False):
-        os.chdir(ROOT)
         path = project if isinstance(project, Path) else f"projects/{project}.yaml"
-        given = [f"config={path}", f"env.save_dir={save_dir}", *FEW, *options]
-        mmf_run(given + ["evaluation.predict=true"] * predict, predict=predict)
+        run_in_process([f"config={path}", f"env.save_dir={save_dir}", *FEW, *options], predict)
 
     return start
 
@@ -146,14 +138,10 @@ def test_models_of_mmf_train_and_predict_on_our_data_set(run, few, bert, tmp_pat
     check_submission(tmp_path, few)
 
 
-def test_a_yaml_and_the_trainer_of_mmf_run_on_our_data_set(cache, few, bert, tmp_path):
+def test_a_yaml_and_the_trainer_of_mmf_run_on_our_data_set(run_in_process, few, bert, tmp_path):
     import mmf
     from mmf.common.registry import registry
-    from mmf_cli.run import run as mmf_run
 
-    from mmf_hm_concat.mmf_plugin import install
-
-    install()
     # Unlike ours, MMF's trainer goes on with what an earlier run in this process registered.
     for key in ("memes", "text_processor", "image_processor"):
         registry.unregister(f"hm_competition_{key}")
@@ -179,9 +167,8 @@ def test_a_yaml_and_the_trainer_of_mmf_run_on_our_data_set(cache, few, bert, tmp
         "checkpoint.save_git_details=false",
         "evaluation.predict_file_format=csv",
     ]
-    os.chdir(ROOT)
-    mmf_run([*options, "run_type=train_val"])
-    mmf_run([*options, "run_type=test", "evaluation.predict=true"], predict=True)
+    run_in_process([*options, "run_type=train_val"])
+    run_in_process([*options, "run_type=test"], predict=True)
     report = pd.read_csv(next(tmp_path.rglob("reports/*.csv")), dtype={"id": str})
     assert report.id.tolist() == [json.loads(x)["id"] for x in (few / "test.jsonl").open()]
 
