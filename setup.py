@@ -43,6 +43,7 @@ setup(
         "encoders": requirements("encoders"),
         "test_encoders": requirements("test_encoders"),
         "export": requirements("export"),
+        "fast_png": requirements("fast_png"),
         "parquet": requirements("parquet"),
         "search": requirements("search"),
     },

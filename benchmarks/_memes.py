@@ -4,6 +4,7 @@ import json
 import platform
 import struct
 import zlib
+from importlib import metadata
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from mmf_hm_concat.images import png
 from mmf_hm_concat.utils.parallel import num_cores
 
 DRAWINGS = 24
@@ -65,6 +67,10 @@ def _draw(draw: np.random.Generator) -> bytes:
     return content.getvalue()
 
 
+def _fast_png() -> str:
+    return f", pywuffs {metadata.version('pywuffs')}" if png.pywuffs else ""
+
+
 def machine() -> str:
     """Processor, cores and versions, for the last line of a table."""
     lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
@@ -72,5 +78,5 @@ def machine() -> str:
     return (
         f"{names[0] if names else platform.processor()}, {num_cores()} cores; Python "
         f"{platform.python_version()}, torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}, Pillow {PIL.__version__}"
+        f"{torchvision.__version__}, Pillow {PIL.__version__}{_fast_png()}"
     )

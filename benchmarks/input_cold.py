@@ -16,6 +16,7 @@ from reference import BATCH, Memes, epoch
 
 from mmf_hm_concat.encoders.fasttext_model import fit_text_model
 from mmf_hm_concat.encoders.image_preprocessing import IMAGENET
+from mmf_hm_concat.images import png
 from mmf_hm_concat.images.cache import ImageCache
 
 REPEATS = 5
@@ -33,6 +34,7 @@ def first_epoch(paths: list[str], texts: list[str], text_model, cache_dir: Path)
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    pywuffs = png.pywuffs
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths, texts = make_memes(folder / "img", count)
@@ -44,9 +46,14 @@ def main() -> None:
             "with its 16 workers, batch 4": lambda k: epoch(memes, workers=16, batch=4),
             "first epoch here": lambda k: first_epoch(paths, texts, text_model, folder / f"c{k}"),
         }
+        if pywuffs:
+            work["here with Pillow alone"] = lambda k: first_epoch(
+                paths, texts, text_model, folder / f"p{k}"
+            )
         times: dict[str, list[float]] = {who: [] for who in work}
         for k in range(REPEATS):  # in turns: all see the same neighbours on a shared machine
             for who, do in work.items():
+                png.pywuffs = None if "Pillow" in who else pywuffs
                 start = time.perf_counter()
                 assert do(k) == count
                 times[who].append(time.perf_counter() - start)
