@@ -2,7 +2,7 @@
 # Another Python (3.10 to 3.13): make PYTHON=python3.12 demo
 # Libraries of more encoders (timm, open_clip, wordllama): make EXTRAS=encoders install
 # What reads a features_file in .parquet: make EXTRAS=parquet install
-# PNGs decoded in half the time, if a C++ compiler is there: make EXTRAS=fast_png install
+# A faster decoder of PNGs, if a C++ compiler is there: make EXTRAS=fast_png install
 # make docs: docs/config.md, and docs/api/ with a page for each module.
 PYTHON ?= python3
 EXTRAS ?=

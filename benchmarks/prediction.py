@@ -5,7 +5,7 @@ Run: python benchmarks/prediction.py [memes [repeats]]
 Here means what mmf_predict does for each meme: `ImageCache`, `EvalBatchSampler`, and the network
 in the processor's best format. Cold, all images are decoded on all cores before the network
 begins, so that a broken one is refused before the work. Both keep every core busy, so that doing
-them at the same time would gain little.
+them at the same time would gain nothing; with a GPU it does (decode_ahead.py).
 """
 
 import copy

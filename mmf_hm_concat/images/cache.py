@@ -1,14 +1,16 @@
 """All images of a run as uint8 squares: decoded once, read back by one copy each."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb, resize
+from mmf_hm_concat.images.decoding import Decoding
 from mmf_hm_concat.images.store import ImageStore, name_of
 from mmf_hm_concat.utils.parallel import parallel_map
 from mmf_hm_concat.utils.text import first_and_more
@@ -22,6 +24,8 @@ logger = logging.getLogger("mmf_hm_concat")
 BLANK = 128
 # As many lines of one message as a person reads.
 SHOWN = 20
+# What is decoded ahead takes no more memory: three batches of a GPU at 224 pixels.
+AHEAD_BYTES = 64_000_000
 
 
 class ImageCache:
@@ -35,11 +39,12 @@ class ImageCache:
             image is known to be readable, and its cached copy to be whole, before this returns.
         on_bad_image: "error", or "blank": a grey image stands in, and `bad` says for which.
         interpolation: of the resize, see `images.decode.resize`.
+        ahead: return before all is decoded, for a reader that takes each image once, in order, and
+            leaves the processor idle meanwhile. Bad images are told when the first of them is
+            read. Not with "blank", and not without ``cache_dir``. `close` it, unless all was read.
 
     Attributes:
         bad: path -> what is wrong with it, for the images replaced by a grey one.
-        contents: of each path, what its pixels are known by: the SHA-256 of the file; the path
-            itself without ``cache_dir``.
         identity: what the pixels depend on, besides: size, decoder, interpolation.
 
     Reads go through `pread`, not a memory map: cached pages count as the system's memory, not
@@ -57,29 +62,55 @@ class ImageCache:
         cache_dir: Path | None,
         on_bad_image: str = "error",
         interpolation: str = "bilinear",
+        ahead: bool = False,
     ):
         if on_bad_image not in ("error", "blank"):
             raise InputError(f"on_bad_image: {on_bad_image!r} is neither error nor blank.")
-        self.size, self.interpolation = size, interpolation
+        self.size, self.interpolation, self.on_bad_image = size, interpolation, on_bad_image
+        self.identity = name_of(size, interpolation)
         # As most are absolute, and making a Path of each takes a second for 100,000.
         self._paths = [p if p.startswith("/") else str(Path(p).absolute()) for p in map(str, paths)]
         distinct = list(dict.fromkeys(self._paths))
+        self.bad: dict[str, str] = {}
+        self._store: ImageStore | None = None
+        self._decoding: Decoding | None = None
+        self._rows = np.empty(0, np.int64)
         if cache_dir is None:
-            self._store = self._rows = None
-            contents = {}  # nobody has read them as files
             # A full decode: no cheaper look finds everything that may be wrong.
             why = parallel_map(why_unreadable, distinct, "checking images")
             self.bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
-        else:
-            self._store = ImageStore(Path(cache_dir).absolute(), size, interpolation)
-            lines, self.bad = self._store.lines_of(distinct)
-            rows = [lines[path].row if path in lines else -1 for path in self._paths]
-            self._rows = np.array(rows, np.int64)
-            contents = {path: line.sha256 for path, line in lines.items()}
-        contents |= dict.fromkeys(self.bad, "blank")
-        self.contents = [contents.get(path, path) for path in self._paths]
-        self.identity = name_of(size, interpolation)
-        self._report_bad(on_bad_image)
+            self._contents = ["blank" if path in self.bad else path for path in self._paths]
+            self._report_bad()
+            return
+        self._store = ImageStore(Path(cache_dir).absolute(), size, interpolation)
+        ahead = ahead and on_bad_image == "error"
+        images_ahead = max(1, AHEAD_BYTES // self._store.row_bytes)
+        self._decoding = Decoding(self._store, distinct, images_ahead if ahead else None)
+        if not ahead:
+            self._decoding.take()
+        if self._decoding.is_over:
+            self._finish(self._decoding)
+
+    @property
+    def contents(self) -> list[str]:
+        """Of each path, what its pixels are known by: the SHA-256 of the file.
+
+        Without ``cache_dir``, the path itself; "blank" for a grey image.
+        """
+        if self._decoding is None:
+            return self._contents
+        contents = self._decoding.contents()
+        return [contents.get(path, path) for path in self._paths]
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether images are still to come; for this process alone, a fork decodes for itself."""
+        return self._decoding is not None
+
+    def close(self) -> None:
+        """Decode no more, and let other processes do it. Nothing is read afterwards."""
+        if self._decoding is not None:
+            self._decoding.close()
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -102,17 +133,39 @@ class ImageCache:
         if path in self.bad:
             pixels[:] = BLANK
             return
-        if self._store is None or self._rows is None:
+        decoding = self._decoding
+        if self._store is None or (decoding is not None and decoding.process != os.getpid()):
             pixels[:] = resize(read_rgb(path), self.size, self.interpolation)
-        else:
-            self._store.read(int(self._rows[i]), pixels)
+            return
+        if decoding is not None:
+            decoding.take(path)
+            if not decoding.is_over:
+                self._store.read(decoding.lines[path].row, pixels)
+                return
+            self._finish(decoding)
+        self._store.read(int(self._rows[i]), pixels)
 
-    def _report_bad(self, on_bad_image: str) -> None:
+    def _finish(self, decoding: Decoding) -> None:
+        """Keep what is needed of images that have all been decoded."""
+        lines, self.bad = decoding.lines, decoding.bad
+        self._report_bad()
+        self._contents = [lines[p].sha256 if p in lines else "blank" for p in self._paths]
+        rows = [lines[path].row if path in lines else -1 for path in self._paths]
+        self._rows = np.array(rows, np.int64)
+        self._decoding = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._decoding is not None:
+            self._decoding.take()
+            self._finish(self._decoding)
+        return self.__dict__
+
+    def _report_bad(self) -> None:
         if not self.bad:
             return
         shown = "\n  ".join(first_and_more(list(self.bad.values()), SHOWN))
         what = f"{len(self.bad):,} of {len(set(self._paths)):,} images cannot be used"
-        if on_bad_image == "error":
+        if self.on_bad_image == "error":
             raise InputError(
                 f"{what}:\n  {shown}\nMend or remove them, or set on_bad_image: blank, which puts "
                 "a grey image in their place."

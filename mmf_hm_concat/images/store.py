@@ -14,9 +14,11 @@ import logging
 import os
 import shutil
 import zlib
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import PIL
@@ -45,6 +47,10 @@ class Line(NamedTuple):
     crc: int
 
 
+# Paths with their line, or with what is wrong.
+Coming: TypeAlias = Generator[tuple[str, Line | str], None, None]
+
+
 def name_of(size: int, interpolation: str) -> str:
     """What the pixels depend on, besides the image's content; and the folder's name."""
     name = f"images-{size}px-v{DECODE_VERSION}-pillow{PIL.__version__}"
@@ -52,7 +58,7 @@ def name_of(size: int, interpolation: str) -> str:
 
 
 class ImageStore:
-    """The store of (size, size) images in ``cache_dir``; nothing is written before `lines_of`."""
+    """The store of (size, size) images in ``cache_dir``; nothing is written before `add`."""
 
     def __init__(self, cache_dir: Path, size: int, interpolation: str = "bilinear"):
         self.folder, self.interpolation = cache_dir / name_of(size, interpolation), interpolation
@@ -63,7 +69,7 @@ class ImageStore:
         self._identity: tuple[int, int] | None = None  # of that file: device and inode
 
     def read(self, row: int, pixels: np.ndarray) -> None:
-        """Fill ``pixels``, uint8 of ``row_bytes``, with a row that `lines_of` gave.
+        """Fill ``pixels``, uint8 of ``row_bytes``, with the row of a line.
 
         Raises:
             InputError: the file was cut; or, in a process that opens it anew, removed or replaced.
@@ -96,40 +102,57 @@ class ImageStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
 
-    def lines_of(self, paths: list[str]) -> tuple[dict[str, Line], dict[str, str]]:
-        """Make sure that all images are there and whole.
+    def known(self, paths: Sequence[str]) -> dict[str, Line]:
+        """The lines of the images that are there and whole, by path; others are left out.
 
         Args:
             paths: distinct absolute paths.
 
-        Returns:
-            path -> its line, and path -> what is wrong for the images that cannot be decoded.
+        Raises:
+            InputError: a folder that cannot be used.
+        """
+        with self._errors():
+            self._check_private()
+            return self._look_up({path: identity(path) for path in paths})
+
+    def add(self, paths: Sequence[str], ahead: int | None = None) -> Coming:
+        """Decode images, one after the other, and keep them.
+
+        It begins when the first is asked for, and goes on while the caller uses one; a lock keeps
+        others from it until the last was given, or this is closed.
+
+        Args:
+            paths: distinct absolute paths.
+            ahead: how many are decoded before they are asked for, without a bar that shows how
+                far it is; by default, few, with one.
+
+        Yields:
+            Each path with its line; or with what is wrong, if it cannot be decoded.
 
         Raises:
             InputError: not enough room, or a folder that cannot be used.
         """
+        with self._errors():
+            stats = {path: identity(path) for path in paths}
+            self._check_private()
+            for folder in (self.folder.parent, self.folder):
+                make_private(folder)
+            self._check_private()
+            with locked(self.folder / "lock", "decodes images"):
+                found = self._look_up(stats)  # the process before us may have made them
+                yield from found.items()
+                missing = {path: stat for path, stat in stats.items() if path not in found}
+                if missing:
+                    yield from self._make(missing, ahead)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            return self._lines_of({path: identity(path) for path in paths})
+            yield
         except OSError as error:
             raise InputError(
                 f"{self.folder}: decoded images cannot be kept there ({error}). {_ELSEWHERE}"
             ) from None
-
-    def _lines_of(self, stats: dict[str, list[int]]) -> tuple[dict[str, Line], dict[str, str]]:
-        self._check_private()
-        found = self._look_up(stats)
-        if len(found) == len(stats):  # what is complete is only read, and needs no lock
-            return found, {}
-        for folder in (self.folder.parent, self.folder):
-            make_private(folder)
-        self._check_private()
-        with locked(self.folder / "lock", "decodes images"):
-            found = self._look_up(stats)  # the process before us may have made them
-            missing = {path: stat for path, stat in stats.items() if path not in found}
-            if not missing:
-                return found, {}
-            made, problems = self._make(missing)
-            return found | made, problems
 
     def _check_private(self) -> None:
         check_private(self.folder.parent, self.folder.name)
@@ -165,34 +188,32 @@ class ImageStore:
         pixels = np.empty(self.row_bytes, np.uint8)
         return self._read(file, line.row, pixels) and zlib.crc32(pixels.data) == line.crc
 
-    def _make(self, missing: dict[str, list[int]]) -> tuple[dict[str, Line], dict[str, str]]:
-        """Decode into rows, in order; returns what `lines_of` does."""
+    def _make(self, missing: dict[str, list[int]], ahead: int | None) -> Coming:
+        """Decode into rows, in order; yields what `add` does."""
         by_content = {line.sha256: line for line in self._lines()}
         self._check_space(missing, by_content)
         self.pixels.touch()
         file = self._open("r+b")
-        lines: dict[str, Line] = {}
-        problems: dict[str, str] = {}
-        with self.index.open("ab", buffering=0) as index:
-            # Never a row by which a line or a running process means another image.
-            past_end = -(-file.seek(0, os.SEEK_END) // self.row_bytes)
-            free_row = max([past_end, *(line.row + 1 for line in by_content.values())])
+        # Never a row by which a line or a running process means another image.
+        past_end = -(-file.seek(0, os.SEEK_END) // self.row_bytes)
+        free_row = max([past_end, *(line.row + 1 for line in by_content.values())])
 
-            def make(path: str) -> tuple[str, np.ndarray | None] | InputError:
-                try:
-                    data = read_file(path)
-                    content = hashlib.sha256(data).hexdigest()
-                    line = by_content.get(content)
-                    if line and self._is_whole(file, line):
-                        return content, None  # the image was moved or touched, or is a copy
-                    return content, resize(decode(data, path), self.size, self.interpolation)
-                except InputError as error:
-                    return error
+        def make(path: str) -> tuple[str, np.ndarray | None] | InputError:
+            try:
+                data = read_file(path)
+                content = hashlib.sha256(data).hexdigest()
+                line = by_content.get(content)
+                if line and self._is_whole(file, line):
+                    return content, None  # the image was moved or touched, or is a copy
+                return content, resize(decode(data, path), self.size, self.interpolation)
+            except InputError as error:
+                return error
 
-            made = parallel_map(make, list(missing), "decoding images")
+        made = parallel_map(make, list(missing), None if ahead else "decoding images", ahead)
+        with self.index.open("ab", buffering=0) as index, closing(made):
             for (path, stat), result in zip(missing.items(), made, strict=True):
                 if isinstance(result, InputError):
-                    problems[path] = str(result)
+                    yield path, str(result)
                     continue
                 content, pixels = result
                 line = by_content.get(content)
@@ -205,15 +226,15 @@ class ImageStore:
                 assert line is not None  # `make` gave pixels for what no line has
                 line = line._replace(path=path, stat=stat)
                 checked_lines.append(index, line)
-                by_content[content] = lines[path] = line
-        return lines, problems
+                by_content[content] = line
+                yield path, line
 
     def _check_space(self, paths: dict[str, list[int]], by_content: dict[str, Line]) -> None:
         """Announce the size of what is to come; raise InputError when it does not fit."""
         free = shutil.disk_usage(self.folder).free
         needed = len(paths) * self.row_bytes
         if needed > free and by_content:  # images that were only moved need no room
-            contents = set(parallel_map(_content, list(paths), "looking for moved images"))
+            contents = set(parallel_map(content_of, list(paths), "looking for moved images"))
             needed = len(contents - by_content.keys() - {None}) * self.row_bytes
         sizes = f"{needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free"
         if needed > free:
@@ -226,7 +247,8 @@ class ImageStore:
 _ELSEWHERE = f"Free some space, or set image_cache: off. {ELSEWHERE}"
 
 
-def _content(path: str) -> str | None:
+def content_of(path: str) -> str | None:
+    """The SHA-256 of a file, by which a line knows an image; None when it cannot be read."""
     try:
         return hashlib.sha256(read_file(path)).hexdigest()
     except InputError:

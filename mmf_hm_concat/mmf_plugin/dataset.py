@@ -33,6 +33,7 @@ from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.cache import ImageCache
 from mmf_hm_concat.images.decode import read_rgb
 from mmf_hm_concat.mmf_plugin.configuration import CONFIGS
+from mmf_hm_concat.mmf_plugin.decode_ahead import decodes_ahead
 from mmf_hm_concat.mmf_plugin.given_features import given_features
 from mmf_hm_concat.mmf_plugin.processors import (
     FastTextSentenceVector,
@@ -188,6 +189,7 @@ class HMCompetitionDataset(BaseDataset):
                 Path(self.config.cache_dir) if self.config.image_cache != "off" else None,
                 self.config.on_bad_image,
                 image_preprocessing().interpolation,
+                ahead=self.augment is None and decodes_ahead(shared().config),
             )
         for branch, file in given.items():
             self._keep_given(branch, file)
@@ -213,6 +215,8 @@ class HMCompetitionDataset(BaseDataset):
         if branch == "language":
             self.vectors = None
         else:
+            if self.images is not None:
+                self.images.close()
             self.images = self.augment = None
 
     def inputs(self, branch: str) -> Inputs | None:
@@ -229,6 +233,11 @@ class HMCompetitionDataset(BaseDataset):
     def is_cached(self) -> bool:
         """Whether a batch costs no more than a copy."""
         return self._is_ready and (self.images is None or self.config.image_cache != "off")
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether images are still to come, in this process alone."""
+        return self.images is not None and self.images.is_decoding
 
     @property
     def _is_ready(self) -> bool:

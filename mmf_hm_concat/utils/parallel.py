@@ -67,21 +67,26 @@ def _quota_v1(group: Path) -> float:
 
 
 def parallel_map(
-    work: Callable[[Any], Any], items: Sequence[Any], label: str | None = None
+    work: Callable[[Any], Any],
+    items: Sequence[Any],
+    label: str | None = None,
+    ahead: int | None = None,
 ) -> Generator[Any, None, None]:
     """``map(work, items)`` on all cores, holding only a few results at a time.
 
-    With a label, a bar shows how far it is. The next items are worked on while the caller uses one.
+    With a label, a bar shows how far it is. The next items are worked on while the caller uses one:
+    so many as ``ahead`` says, by default four a core.
 
     Threads, not processes: Pillow decodes without Python's lock, and threads start at once.
     """
+    ahead = ahead or 4 * num_cores()
     # disable=None: no bar where nobody watches (logs, tests)
     bar = tqdm(total=len(items), desc=label, unit="", disable=None if label else True)
     with bar, ThreadPoolExecutor(num_cores()) as pool:
         waiting: deque[Any] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > 4 * num_cores():
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
                 bar.update()
         while waiting:

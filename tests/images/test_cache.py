@@ -31,7 +31,10 @@ from mmf_hm_concat.images.store import ImageStore
 folder, cache, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 paths = sorted(map(str, folder.glob("*.png")))
 store = ImageStore(cache, size)
-lines, problems = store.lines_of(paths)
+lines, problems = {}, []
+for path, line in store.add(paths):
+    lines[path] = line
+    problems += [line] * isinstance(line, str)
 assert not problems and "torch" not in sys.modules
 pixels, row_bytes = store.pixels.read_bytes(), store.row_bytes
 whole = b"".join(pixels[lines[p].row * row_bytes:][:row_bytes] for p in paths)

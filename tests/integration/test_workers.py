@@ -10,6 +10,10 @@ class Cached:
     is_cached = True
 
 
+class Decoding(Cached):
+    is_decoding = True
+
+
 @pytest.mark.parametrize(
     ("cores", "ranks", "uncached", "cached_on_gpu"),
     [(1, 1, 1, 0), (2, 1, 2, 1), (16, 1, 8, 2), (16, 4, 4, 2), (64, 8, 8, 2), (2, 3, 1, 0)],
@@ -22,3 +26,4 @@ def test_the_ranks_of_a_machine_share_its_cores(monkeypatch, cores, ranks, uncac
     assert loaders.choose_workers("auto", Cached(), gpu) == cached_on_gpu
     assert loaders.choose_workers("auto", Cached(), cpu) == 0
     assert loaders.choose_workers(5, Cached(), gpu) == 5
+    assert loaders.choose_workers("auto", Decoding(), gpu) == 0

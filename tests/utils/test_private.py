@@ -31,7 +31,7 @@ def word_vectors(source, cache):
 
 def images(source, cache):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(source / "1.png")
-    ImageStore(cache, 8).lines_of([str(source / "1.png")])
+    list(ImageStore(cache, 8).add([str(source / "1.png")]))
 
 
 def archive(source, cache):
