@@ -8,8 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmf_hm_concat.training.precision import FORMATS
 
 
-def bound(network: nn.Module, precision: str, device: torch.device, trains: bool) -> str:
-    """A line: FLOP for one meme of 224 pixels, FLOP a second here, hence samples/s at most.
+def bound(
+    network: nn.Module, precision: str, device: torch.device, trains: bool
+) -> tuple[float, str]:
+    """Samples/s at most; and a line that says why: FLOP for one meme of 224 pixels, FLOP/s here.
 
     Args:
         network: (text (B, 150), image (B, 3, 224, 224)) -> logits, on ``device``.
@@ -26,7 +28,7 @@ def bound(network: nn.Module, precision: str, device: torch.device, trains: bool
     timer = Timer("a @ a", globals={"a": matrix}, num_threads=torch.get_num_threads())
     product = timer.blocked_autorange(min_run_time=2)
     flop, speed = counter.get_total_flops() / 2, 2 * size**3 / min(product.times)
-    return (
+    return speed / flop, (
         f"bound: {speed / flop:.1f} samples/s: a meme takes {flop / 1e9:.1f} GFLOP, and a large "
         f"product of matrices in {precision} runs at {speed / 1e9:.0f} GFLOP/s"
     )

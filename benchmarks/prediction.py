@@ -87,17 +87,20 @@ def main() -> None:
                 found[who] = do(k)
                 times[who].append(time.perf_counter() - start)
     first, *_ = work
+    best, why_best = bound(network, precision, CPU, trains=False)
     print(f"prediction of {count} memes, median of {repeats}, in {precision} here: {why}")
     for who, seconds in times.items():
         middle = statistics.median(seconds)
         ratio = statistics.median(map(operator.truediv, times[first], seconds))
         print(
             f"{who:29} {middle:6.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
-            f" {count / middle:5.0f} samples/s {ratio:5.1f}x"
+            f" {count / middle:5.0f} samples/s {ratio:5.1f}x {count / middle / best:6.1%} of bound"
         )
+    share = statistics.median(map(operator.truediv, times["here, warm"], times["here, cold"]))
+    print(f"cold runs at {share:.0%} of warm")
     difference = (found["here, warm"] - found[first]).abs().max()
     print(f"largest difference of a probability: {difference:.1e} (goals: 4x cold, 10x warm)")
-    print(bound(network, precision, CPU, trains=False))
+    print(why_best)
     print(machine())
 
 

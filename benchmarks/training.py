@@ -145,7 +145,7 @@ def main() -> None:
                 full,
                 lambda: from_memory(ours, full, precision, device),
             )
-        best = bound(ours, precision, device, trains=True)
+        _, best = bound(ours, precision, device, trains=True)
     print(
         f"training {name} at 224 pixels on {count} memes ({validation} to validate), "
         f"{epochs} epochs, here in {precision};"

@@ -35,8 +35,9 @@ class ImageCache:
         paths: image files (`decode.read_rgb` says which); one may come several times.
         size: side of the square in pixels.
         cache_dir: where the decoded images are kept (`store.py` says how), shared by all
-            splits and runs; None decodes at every access, to the same tensors. Either way, every
-            image is known to be readable, and its cached copy to be whole, before this returns.
+            splits and runs; None decodes at every access, to the same tensors. Either way, and
+            unless ``ahead``, every image is known to be readable, and its cached copy to be whole,
+            before this returns.
         on_bad_image: "error", or "blank": a grey image stands in, and `bad` says for which.
         interpolation: of the resize, see `images.decode.resize`.
         ahead: return before all is decoded, for a reader that takes each image once, in order, and

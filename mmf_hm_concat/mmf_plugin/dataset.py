@@ -166,10 +166,13 @@ class HMCompetitionDataset(BaseDataset):
             pass  # the texts are not read
         elif preparation is not None:
             shared().text_model_checksum = preparation.checksum
-            self.vectors = preparation.prepare(texts)
             if preparation.are_vectors and self.dataset_type == "train":
-                vectors = preparation.prepare(self.all_texts).numpy()
-                shared().text_statistics = mean_and_std(vectors)
+                vectors = preparation.prepare(self.all_texts)  # those sampled are among them
+                shared().text_statistics = mean_and_std(vectors.numpy())
+                row_of = {text: row for row, text in enumerate(self.all_texts)}
+                self.vectors = vectors[[row_of[text] for text in texts]]
+            else:
+                self.vectors = preparation.prepare(texts)
         elif isinstance(processor, FastTextSentenceVector):
             if self.dataset_type == "train":
                 processor.fit(self.all_texts, Path(self.config.cache_dir))

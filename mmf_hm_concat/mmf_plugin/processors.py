@@ -154,6 +154,7 @@ class FastTextSentenceVector(BaseProcessor):
                     fit_text_model(texts, model=self.model, dim=self.dim, cache_dir=cache_dir)
                 )
         if first:
+            self._remember(texts)
             shared().text_statistics = mean_and_std(self.vectors(texts))
             on_first_rank(lambda: self._carry(save_dir))
 
@@ -167,6 +168,8 @@ class FastTextSentenceVector(BaseProcessor):
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Sentence vectors of many texts, float32 (N, dim)."""
+        if all(text in self._rows for text in texts):
+            return self._vectors[[self._rows[text] for text in texts]]
         if self.text_model is None:
             raise InputError(
                 "fasttext_sentence_vector has no text model: train first, or give its "
