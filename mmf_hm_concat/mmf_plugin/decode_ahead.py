@@ -16,9 +16,10 @@ def decodes_ahead(config: DictConfig) -> bool:
     """
     if config.training.trainer != "concat_trainer" or get_world_size() > 1:
         return False
-    frozen = config.model == "concat_vl" and config.model_config.concat_vl.vision.freeze == "all"
+    vision = config.model_config.concat_vl.vision if config.model == "concat_vl" else None
+    is_frozen = vision is not None and vision.freeze == "all"
     return (
-        (config.evaluation.predict or frozen)
+        (config.evaluation.predict or is_frozen)
         and config.training.num_workers in ("auto", 0)
         and on_gpu()
     )
