@@ -127,3 +127,22 @@ def test_a_shell_can_complete_commands_options_and_names(tmp_path):
     assert {"check", "check-data"} <= {*completions("hm_concat ch")}
     assert completions("hm_concat evaluate --pro") == ["--protocol"]
     assert "concat/defaults" in completions("hm_concat config concat/")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_that_wait_leave_the_core_to_others_unless_told(tmp_path, given, expected):
+    program = (
+        "import os, sys; from mmf_hm_concat.cli import main; assert 'torch' not in sys.modules;"
+        "main(['cache']); print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**kept, **given, "MMF_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == expected, done.stderr

@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not hasattr(chosen, "options_anywhere") or any("=" not in each for each in rest):
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         chosen.options_anywhere += rest
+    _share_cores()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("mmf_hm_concat").setLevel(logging.INFO)  # what others log is not for users
     for handler in logging.getLogger().handlers:
@@ -51,6 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)  # a new line: the terminal has written ^C
         return 130
+
+
+def _share_cores() -> None:
+    """Let torch, which reads this when it is loaded, and what we start not wait by keeping a core.
+
+    Else all is many times slower while another process computes (benchmarks/busy_cores.py). The
+    variables are libgomp's: gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 class _ShowVersion(argparse.Action):
