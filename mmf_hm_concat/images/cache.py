@@ -79,9 +79,9 @@ class ImageCache:
         if cache_dir is None:
             # A full decode: no cheaper look finds everything that may be wrong.
             why = parallel_map(why_unreadable, distinct, "checking images")
-            self.bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
-            self._contents = ["blank" if path in self.bad else path for path in self._paths]
-            self._report_bad()
+            bad = {p: w for p, w in zip(distinct, why, strict=True) if w is not None}
+            self._replace(bad)
+            self._contents = ["blank" if path in bad else path for path in self._paths]
             return
         self._store = ImageStore(Path(cache_dir).absolute(), size, interpolation)
         ahead = ahead and on_bad_image == "error"
@@ -148,8 +148,8 @@ class ImageCache:
 
     def _finish(self, decoding: Decoding) -> None:
         """Keep what is needed of images that have all been decoded."""
-        lines, self.bad = decoding.lines, decoding.bad
-        self._report_bad()
+        lines = decoding.lines
+        self._replace(decoding.bad)
         self._contents = [lines[p].sha256 if p in lines else "blank" for p in self._paths]
         rows = [lines[path].row if path in lines else -1 for path in self._paths]
         self._rows = np.array(rows, np.int64)
@@ -161,17 +161,19 @@ class ImageCache:
             self._finish(self._decoding)
         return self.__dict__
 
-    def _report_bad(self) -> None:
-        if not self.bad:
+    def _replace(self, bad: dict[str, str]) -> None:
+        """Let grey images stand in for bad ones; or raise, each time that one is read."""
+        if not bad:
             return
-        shown = "\n  ".join(first_and_more(list(self.bad.values()), SHOWN))
-        what = f"{len(self.bad):,} of {len(set(self._paths)):,} images cannot be used"
+        shown = "\n  ".join(first_and_more(list(bad.values()), SHOWN))
+        what = f"{len(bad):,} of {len(set(self._paths)):,} images cannot be used"
         if self.on_bad_image == "error":
             raise InputError(
                 f"{what}:\n  {shown}\nMend or remove them, or set on_bad_image: blank, which puts "
                 "a grey image in their place."
             )
         logger.warning("%s; grey ones stand in for them:\n  %s", what, shown)
+        self.bad = bad
 
 
 def why_unreadable(path: str) -> str | None:

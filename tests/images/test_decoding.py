@@ -115,8 +115,9 @@ def test_contents_need_no_pixels(images, tmp_path, decoded):
     paths = [*images, images[0]]
     cache = ahead(paths, tmp_path)
     cache.batch([0, 1])
-    assert cache.contents == ImageCache(paths, SIZE, tmp_path / "other").contents
-    assert len(set(decoded)) < 24 or cache.is_decoding
+    contents = cache.contents
+    assert len(decoded) <= 2 + 3 + 1
+    assert contents == ImageCache(paths, SIZE, tmp_path / "other").contents
     cache.batch(range(24))
     assert cache.contents == ImageCache(paths, SIZE, tmp_path / "cache").contents
 
@@ -127,9 +128,9 @@ def test_bad_images_are_told_together_when_the_first_is_read(images, tmp_path):
     Path(images[21]).unlink()
     cache = ahead(images, tmp_path)
     assert (cache.batch(range(9)) == right(images[:9])).all()
-    for _ in range(2):  # and ever after
+    for asked in ([9], [9], range(8, 12)):  # and ever after
         with pytest.raises(InputError, match="4 of 24 images cannot be used") as caught:
-            cache.batch(range(8, 12))
+            cache.batch(asked)
         assert all(images[i] in str(caught.value) for i in (9, 17, 20, 21))
     # The others are kept: once the four are mended, only they are decoded.
     assert len(ImageCache(images[:9], SIZE, tmp_path / "cache")) == 9

@@ -107,4 +107,6 @@ def test_elsewhere_all_is_decoded_first(mmf, usual, events, tmp_path, options):
     del events[:]
     mmf(run, cache, *options, predict=True)
     assert (run / "submission.csv").read_bytes() == (usual(()) / "submission.csv").read_bytes()
+    # What workers read is not told here; this process has decoded, and before it read.
+    assert events[0] == "decoded"
     assert "read" not in events or "decoded" not in events[events.index("read") :]
