@@ -10,7 +10,7 @@ import numpy as np
 
 from mmf_hm_concat.errors import InputError
 from mmf_hm_concat.images.decode import read_rgb, resize
-from mmf_hm_concat.images.decoding import Decoding
+from mmf_hm_concat.images.pending import PendingImages
 from mmf_hm_concat.images.store import ImageStore, name_of
 from mmf_hm_concat.utils.parallel import parallel_map
 from mmf_hm_concat.utils.text import first_and_more
@@ -74,7 +74,7 @@ class ImageCache:
         distinct = list(dict.fromkeys(self._paths))
         self.bad: dict[str, str] = {}
         self._store: ImageStore | None = None
-        self._decoding: Decoding | None = None
+        self._pending: PendingImages | None = None
         self._rows = np.empty(0, np.int64)
         if cache_dir is None:
             # A full decode: no cheaper look finds everything that may be wrong.
@@ -86,11 +86,11 @@ class ImageCache:
         self._store = ImageStore(Path(cache_dir).absolute(), size, interpolation)
         ahead = ahead and on_bad_image == "error"
         images_ahead = max(1, AHEAD_BYTES // self._store.row_bytes)
-        self._decoding = Decoding(self._store, distinct, images_ahead if ahead else None)
+        self._pending = PendingImages(self._store, distinct, images_ahead if ahead else None)
         if not ahead:
-            self._decoding.take()
-        if self._decoding.is_over:
-            self._finish(self._decoding)
+            self._pending.take()
+        if self._pending.is_over:
+            self._finish(self._pending)
 
     @property
     def contents(self) -> list[str]:
@@ -98,20 +98,20 @@ class ImageCache:
 
         Without ``cache_dir``, the path itself; "blank" for a grey image.
         """
-        if self._decoding is None:
+        if self._pending is None:
             return self._contents
-        contents = self._decoding.contents()
+        contents = self._pending.contents()
         return [contents.get(path, path) for path in self._paths]
 
     @property
     def is_decoding(self) -> bool:
         """Whether images are still to come; for this process alone, a fork decodes for itself."""
-        return self._decoding is not None
+        return self._pending is not None
 
     def close(self) -> None:
         """Decode no more, and let other processes do it. Nothing is read afterwards."""
-        if self._decoding is not None:
-            self._decoding.close()
+        if self._pending is not None:
+            self._pending.close()
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -134,31 +134,31 @@ class ImageCache:
         if path in self.bad:
             pixels[:] = BLANK
             return
-        decoding = self._decoding
-        if self._store is None or (decoding is not None and decoding.process != os.getpid()):
+        pending = self._pending
+        if self._store is None or (pending is not None and pending.process != os.getpid()):
             pixels[:] = resize(read_rgb(path), self.size, self.interpolation)
             return
-        if decoding is not None:
-            decoding.take(path)
-            if not decoding.is_over:
-                self._store.read(decoding.lines[path].row, pixels)
+        if pending is not None:
+            pending.take(path)
+            if not pending.is_over:
+                self._store.read(pending.lines[path].row, pixels)
                 return
-            self._finish(decoding)
+            self._finish(pending)
         self._store.read(int(self._rows[i]), pixels)
 
-    def _finish(self, decoding: Decoding) -> None:
+    def _finish(self, pending: PendingImages) -> None:
         """Keep what is needed of images that have all been decoded."""
-        lines = decoding.lines
-        self._replace(decoding.bad)
+        lines = pending.lines
+        self._replace(pending.bad)
         self._contents = [lines[p].sha256 if p in lines else "blank" for p in self._paths]
         rows = [lines[path].row if path in lines else -1 for path in self._paths]
         self._rows = np.array(rows, np.int64)
-        self._decoding = None
+        self._pending = None
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._decoding is not None:
-            self._decoding.take()
-            self._finish(self._decoding)
+        if self._pending is not None:
+            self._pending.take()
+            self._finish(self._pending)
         return self.__dict__
 
     def _replace(self, bad: dict[str, str]) -> None:

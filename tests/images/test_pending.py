@@ -1,4 +1,4 @@
-"""images/decoding.py: read while it is decoded, a cache gives what it gives afterwards."""
+"""images/pending.py: read while it is decoded, a cache gives what it gives afterwards."""
 
 import os
 import pickle

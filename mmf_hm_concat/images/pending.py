@@ -9,7 +9,7 @@ from mmf_hm_concat.images.store import Coming, ImageStore, Line, content_of
 from mmf_hm_concat.utils.parallel import parallel_map
 
 
-class Decoding:
+class PendingImages:
     """Of distinct paths, in that order. Safe with threads; of use to the process that made it.
 
     Args:
