@@ -46,3 +46,9 @@ def test_a_wrong_option_ends_the_set_up_before_it_begins(arguments, message):
     done = subprocess.run(program, capture_output=True, text=True)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_extra_that_is_compiled_says_that_it_needs_a_compiler(tmp_path):
+    program = [sys.executable, ROOT / "tools" / "install.py", "--extras", "fast_png"]
+    done = subprocess.run(program, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("The extra fast_png is compiled here")

@@ -135,6 +135,12 @@ def parse_arguments() -> argparse.Namespace:
     asked.extras = asked.extras.replace(",", " ").split()
     if wrong := [name for name in asked.extras if name not in known]:
         sys.exit(f"There are no extras {', '.join(wrong)}; there are {', '.join(known)}.")
+    compilers = filter(None, [os.environ.get("CXX"), "c++", "g++", "clang++"])
+    if "fast_png" in asked.extras and not any(map(shutil.which, compilers)):
+        sys.exit(
+            "The extra fast_png is compiled here, and there is no C++ compiler: install one (on "
+            "Debian: apt install g++ python3-dev), or leave it out; all works without it."
+        )
     return asked
 
 
