@@ -26,5 +26,6 @@ def decodes_ahead(config: DictConfig) -> bool:
 
 
 def on_gpu() -> bool:
-    """Whether the network of this run computes on a GPU."""
-    return registry.get("current_device").type == "cuda"
+    """Whether the trainer of this run has chosen a GPU."""
+    device = registry.get("current_device", None, no_warning=True)
+    return device is not None and device.type == "cuda"

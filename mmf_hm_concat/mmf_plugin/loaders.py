@@ -106,7 +106,7 @@ def choose_workers(wanted: int | str, dataset: Any, device: torch.device) -> int
     if isinstance(wanted, int):
         return wanted
     if getattr(dataset, "is_decoding", False):
-        return 0
+        return 0  # a worker would decode again what this process decodes
     if getattr(dataset, "is_cached", False):
         # Copying a cached batch costs less than a worker's message about it; on a GPU, two keep
         # the copy off the thread that launches kernels.
