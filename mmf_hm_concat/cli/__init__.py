@@ -58,7 +58,8 @@ def _share_cores() -> None:
     """Let torch, which reads this when it is loaded, and what we start not wait by keeping a core.
 
     Else all is many times slower while another process computes; alone, this costs a twentieth
-    (benchmarks/busy_cores.py). The variables are libgomp's: gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
+    (benchmarks/busy_cores.py). The variables are libgomp's:
+    gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

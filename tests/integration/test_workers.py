@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from mmf.common.registry import registry
 
-from mmf_hm_concat.mmf_plugin import loaders
+from mmf_hm_concat.mmf_plugin import decode_ahead, loaders
 
 
 class Cached:
@@ -27,3 +28,11 @@ def test_the_ranks_of_a_machine_share_its_cores(monkeypatch, cores, ranks, uncac
     assert loaders.choose_workers("auto", Cached(), cpu) == 0
     assert loaders.choose_workers(5, Cached(), gpu) == 5
     assert loaders.choose_workers("auto", Decoding(), gpu) == 0
+
+
+def test_without_a_trainer_nothing_is_on_a_gpu():
+    registry.unregister("current_device")
+    assert not decode_ahead.on_gpu()
+    registry.register("current_device", torch.device("cuda"))
+    assert decode_ahead.on_gpu()
+    registry.unregister("current_device")
